@@ -4,12 +4,12 @@
 //! Rules are short lists that an operator writes, looked through in their order; nothing here
 //! allocates after it was made.
 
-/// Who may enter a room.
+/// Which clients may enter a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RoomAccess {
     /// Every client, as in goim.
     Open,
-    /// Clients whose token lists the room.
+    /// Clients with a token that lists the room.
     Claim,
     /// Services only.
     Closed,
@@ -28,7 +28,7 @@ pub fn lists(patterns: &str, room: &str) -> bool {
     patterns.split('\n').any(|pattern| !pattern.is_empty() && matches(pattern, room))
 }
 
-/// Who may enter which rooms: the first rule whose pattern is that of the room decides.
+/// Which clients may enter which rooms: the first rule with a pattern that fits decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoomRules(Vec<(String, RoomAccess)>);
 
@@ -70,7 +70,7 @@ impl RoomRules {
         }
     }
 
-    /// Who may enter the room.
+    /// Which clients may enter the room.
     pub fn of(&self, room: &str) -> RoomAccess {
         let rule = self.0.iter().find(|(pattern, _)| matches(pattern, room));
         rule.map_or(RoomAccess::Closed, |(_, access)| *access)

@@ -32,7 +32,7 @@ impl Address {
         Address(connection.pack(worker.0))
     }
 
-    /// Whose connection it is.
+    /// The worker that has the connection.
     pub const fn worker(self) -> WorkerId {
         WorkerId((self.0 >> 56) as u8)
     }
@@ -61,8 +61,8 @@ impl fmt::Debug for Address {
 
 /// A user, key or room by a 128-bit keyed hash of its name (SipHash-1-3, secret drawn at start).
 ///
-/// Names are compared by fingerprint alone: with a secret key nobody can search for a collision,
-/// and among 2^30 names the chance of one is below 2^-68.
+/// Names are compared by fingerprint alone: without the secret key a collision cannot be searched
+/// for, and among 2^30 names the chance of one is below 2^-68.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint(u64, u64);
 
@@ -126,8 +126,7 @@ impl Fingerprints {
     }
 
     /// The key of a connection that brought none: its address and 64 bits that only this process
-    /// can tell, in hexadecimal. Whoever is given such a key finds the connection without a
-    /// directory.
+    /// can tell, in hexadecimal. Such a key leads to the connection without a directory.
     pub fn made_key(&self, address: Address) -> [u8; MADE_KEY_SIZE] {
         let proof = self.hash(5, &address.to_bits().to_be_bytes()).bits();
         let bits = u128::from(address.to_bits()) << 64 | u128::from(proof);

@@ -24,7 +24,7 @@ pub fn thread_allocations() -> u64 {
     ALLOCATIONS.try_with(Cell::get).unwrap_or(0)
 }
 
-// SAFETY: every method hands its arguments to `System` unchanged, whose contract is the same;
+// SAFETY: every method hands its arguments unchanged to `System`, which has the same contract;
 // counting touches only a thread-local integer and neither allocates nor unwinds.
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

@@ -1,5 +1,5 @@
-//! What a worker is told at its start. The configuration (`config`) is what an operator writes;
-//! this is what it means.
+//! What a worker is made from at its start. The configuration (`config`) is what an operator
+//! writes; this is what it means.
 
 use crate::access::{PushOperations, RoomRules};
 use crate::coarse_instant::CoarseInstant;
@@ -59,10 +59,10 @@ impl ListenerSettings {
     }
 }
 
-/// How clients prove who they are.
+/// How clients prove their identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthMode {
-    /// They don't: whoever they say they are. For development.
+    /// They don't: the identity that they name is taken as it is. For development.
     None,
     /// By a JSON Web Token, checked by the verifier.
     Jwt,
@@ -77,7 +77,7 @@ pub enum DevicePolicy {
     PerPlatform,
 }
 
-/// What happens to a message whose receiver's queue is full.
+/// What happens to a message for which its receiver's queue has no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlowConsumer {
     /// The message is dropped and counted.
@@ -163,7 +163,7 @@ pub struct Reloadable {
     pub idle_timeout: Duration,
     /// How long a frame that has begun, or a message in fragments, may take to come whole.
     pub frame_timeout: Duration,
-    /// How long a receiver whose queue is full may take nothing before it is closed as too slow.
+    /// How long a receiver with a full queue may take nothing before it is closed as too slow.
     pub slow_consumer_timeout: Duration,
     /// Connections of one user.
     pub device_policy: DevicePolicy,
@@ -218,13 +218,13 @@ impl Default for Reloadable {
 pub struct TableSizes {
     /// Connections.
     pub connections_max: usize,
-    /// Rooms with a member on this worker, or whose home it is.
+    /// Rooms with a member or with their home on this worker.
     pub rooms_max: usize,
     /// Memberships of its connections.
     pub memberships_max: usize,
     /// Rooms of one connection.
     pub rooms_per_connection_max: u8,
-    /// Directory entries (users and keys whose home it is).
+    /// Directory entries (users and keys with their home on this worker).
     pub names_max: usize,
     /// Different accept sets.
     pub accept_sets_max: usize,
@@ -308,7 +308,7 @@ pub struct WorkerSettings {
     pub frame_body_size_max: u32,
     /// Body of a frame at most before the login, in bytes.
     pub auth_body_size_max: u32,
-    /// How clients prove who they are.
+    /// How clients prove their identity.
     pub auth: AuthMode,
     /// What application operations get.
     pub bus: BusMode,
@@ -316,7 +316,7 @@ pub struct WorkerSettings {
     pub completions_per_turn_max: usize,
     /// Deliveries of fan-outs in one turn at most.
     pub fanout_slice: usize,
-    /// Bytes that a connection's queue may hold: what its backend has been told.
+    /// Bytes that a connection's queue may hold, as its backend has it.
     pub send_queue_bytes_max: usize,
     /// Push operation of a SendMessage that names none.
     pub default_push_operation: i32,

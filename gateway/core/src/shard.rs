@@ -23,7 +23,7 @@ pub struct Shard {
     pub hosted_rooms: HostedRooms,
     /// Rooms with their home here.
     pub home_rooms: HomeRooms,
-    /// Users and keys whose home this is.
+    /// Users and keys with their home here.
     pub directory: Directory,
     /// Messages on their way to many.
     pub fanouts: Fanouts,

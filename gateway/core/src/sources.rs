@@ -5,7 +5,7 @@
 //! counters without names, each address in two of them that a keyed hash chooses, and the smaller
 //! one counts (Cormode, Muthukrishnan, "An improved data stream summary", 2005): it is never less
 //! than what the address holds, and more only if others share both. So the table has a fixed size,
-//! nobody fills it, and without the key nobody can choose whom to share with.
+//! no client fills it, and without the key none can choose which address to share with.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};

@@ -13,7 +13,7 @@ use std::time::{Instant, SystemTime};
 pub struct WallClock(AtomicI64);
 
 impl WallClock {
-    /// Notes how far the wall clock is ahead of what it would show if nobody had moved it since
+    /// Notes how far the wall clock is ahead of what it would show if it had not been set since
     /// `started`, when it showed `started_at`.
     pub fn compare(&self, started: Instant, started_at: SystemTime) {
         self.note(started_at + started.elapsed(), SystemTime::now());
@@ -27,8 +27,8 @@ impl WallClock {
         self.0.store(millis, Ordering::Relaxed);
     }
 
-    /// What the clock shows now that would show `unmoved_ms`, in milliseconds since 1970, if nobody
-    /// had moved it.
+    /// What the clock shows now that would show `unmoved_ms`, in milliseconds since 1970, if it had
+    /// not been set.
     pub fn now_ms(&self, unmoved_ms: u64) -> u64 {
         unmoved_ms.saturating_add_signed(self.0.load(Ordering::Relaxed))
     }

@@ -6,7 +6,7 @@
 //! development.
 //!
 //! At most [`MESSAGES_MAX`] of the largest messages' bytes in all echoes of a worker: beyond that
-//! the echo that holds most ends with 3001. An echo whose answers wait is not read from, so one
+//! the echo that holds most ends with 3001. An echo is not read from while its answers wait, so one
 //! that never reads holds one message and its answer.
 
 use super::Handler;

@@ -104,8 +104,8 @@ pub(super) trait Cut<B: Backend> {
     /// Handles the unit at the front of the session's carry.
     fn unit_in_carry(handler: &mut Handler<B>, sender: Sender, size: usize, unit: Self::Unit) -> Intake;
 
-    /// Ends a connection whose bytes are no unit; `preface`: the other protocol that they begin
-    /// like, if they do.
+    /// Ends a connection that sent bytes which are no unit; `preface`: the other protocol that they
+    /// begin like, if they do.
     fn refuse(
         handler: &mut Handler<B>,
         connection: ConnectionId,

@@ -32,7 +32,7 @@ impl Goodbye<'_> {
         }
     }
 
-    /// To a client whose upgrade request has not come whole: an HTTP response, where there is one
+    /// To a client of which the upgrade request is incomplete: an HTTP response, where there is one
     /// for the code.
     pub(in crate::handler) fn before_upgrade(self) -> Self {
         match self.code() {

@@ -10,7 +10,7 @@ use gateway_proto::codes::{CloseCode, ErrorCode};
 use netpoll::{Backend, ConnectionId};
 use std::time::Duration;
 
-/// Rooms whose sizes are sent to hosts in a turn at most.
+/// Sizes of rooms sent to hosts in a turn at most.
 const TOTALS_PER_TURN: usize = 1024;
 /// How often sizes of rooms are sent to hosts.
 const TOTALS_EVERY: Duration = Duration::from_secs(1);
@@ -29,7 +29,7 @@ impl<B: Backend> Handler<B> {
         };
         let claimed = self.shard.directory.claim(kind, name, from, tag, policy, evict);
         if kind == NameKind::User && claimed.is_ok() {
-            self.divide_rate(name, 2); // one that is alone has been told nothing else
+            self.divide_rate(name, 2); // a lone connection has the whole rate already
         }
         self.answer_claim(from, claimed);
     }
@@ -69,9 +69,9 @@ impl<B: Backend> Handler<B> {
         }
     }
 
-    /// As the home of a user: says to the hosts of its connections, the newest first, among how
-    /// many its rate is divided now. Fewer than `from` need not be told. A lone connection is not
-    /// told what it begins with, unless it is what is left.
+    /// As the home of a user: sends to the hosts of its connections, the newest first, among how
+    /// many its rate is divided now, if these are at least `from`. A lone connection begins with
+    /// the whole rate, so that is sent only when others have left.
     fn divide_rate(&mut self, name: Fingerprint, from: u8) {
         let max = usize::from(SHARERS_MAX);
         let count = self.shard.directory.connections(name).take(max).count() as u8;
@@ -85,7 +85,7 @@ impl<B: Backend> Handler<B> {
     }
 
     /// As the home of a user or key: hands the push to the hosts of its connections, which report
-    /// who got it.
+    /// whether each got it.
     pub(super) fn relay_to_name(
         &mut self,
         name: Fingerprint,
@@ -102,7 +102,7 @@ impl<B: Backend> Handler<B> {
                 return self.report(origin, if found { Ok(0) } else { Err(ErrorCode::NOT_FOUND) });
             }
             (Origin::Nobody, _) | (_, 1) => origin,
-            // Without room for a sum nobody is asked, and all count as receivers.
+            // Without room for a sum hosts do not report, and all count as receivers.
             _ => self
                 .shard
                 .receipts
@@ -183,7 +183,8 @@ impl<B: Backend> Handler<B> {
         if self.turn.now < self.turn.totals_due && !self.turn.is_stopping() {
             return;
         }
-        let me = self.context.id; // as the home it knows the sum itself, and better than a message that is under way
+        // As the home it knows the sum itself, and better than a message that is under way.
+        let me = self.context.id;
         for _ in 0..TOTALS_PER_TURN {
             let Some(room) = self.shard.home_rooms.next_total_change() else {
                 self.turn.totals_due = self.turn.now + TOTALS_EVERY;

@@ -1,8 +1,10 @@
 //! Connections that have had their last word, and are kept for a moment so that it arrives.
 //!
 //! ```text
-//!   TCP, HTTP    last word, FIN ─────────────► discard ─ the peer's FIN ─► gone
-//!   WebSocket    last word, close frame ─► discard ─ the peer's close frame ─► FIN ─► discard ─ the peer's FIN ─► gone
+//!   TCP, HTTP    last word, FIN ─► discard ─ the peer's FIN ─► gone
+//!   WebSocket    last word, close frame ─► discard ─ the peer's close frame ─► FIN ─┐
+//!                                          discard ◄────────────────────────────────┘
+//!                                             └─ the peer's FIN ─► gone
 //! ```
 //!
 //! A socket that is closed over unread bytes resets the connection, and the reset destroys what the
@@ -61,7 +63,8 @@ impl<B: Backend> Handler<B> {
             (Some(last), Some(watch)) => match self.io.send_last(connection, last) {
                 Ok(()) => {
                     wait = close_frame_wait(wait);
-                    self.io.set_receiving(connection, true); // or its close frame would never be seen
+                    // Or its close frame would never be seen.
+                    self.io.set_receiving(connection, true);
                     if let Some(session) = self.shard.sessions.get_mut(connection) {
                         session.websocket_input = WebSocketInput::UntilClose(watch, 0);
                     }

@@ -1,18 +1,17 @@
 //! Frames that have not come whole, when buffers run short: which connections go, and which may not
 //! be asked to.
 //!
-//! Under pressure droppable messages are dropped by the bound of each queue; then, of the
-//! connections whose end gives blocks of the very pool back that is short, some are closed in the
-//! order that `relief` has: a frame that has not come whole is let come for a second while there is
-//! a receiver to close that hogs the pool; and only when there is none of them is the request at
-//! hand refused.
+//! Under pressure droppable messages are dropped by the bound of each queue; then connections that
+//! hold blocks of the very pool that is short are closed in the order that `relief` has: an
+//! incomplete frame has a second while there is a receiver to close that hogs the pool; and only
+//! when there is none of them is the request at hand refused.
 //!
 //! A request that no pool could ever serve makes no connection go, and one of a connection that has
 //! not logged in only others that have not. Those are also held to half of a pool among them:
 //! beyond that the newest takes the place of the oldest.
 //!
-//! Before all that, a client whose bytes find no block waits for one where the backend can let it:
-//! there blocks are away until peers acknowledge them, and come home although nobody goes
+//! Before all that, bytes that find no block wait for one where the backend can let them: there
+//! blocks are away until peers acknowledge them, and return although no connection ends
 //! (docs/decisions/0010).
 
 use super::Handler;
@@ -36,8 +35,8 @@ fn is_before(session: &Session, instant: CoarseInstant) -> bool {
 }
 
 impl<B: Backend> Handler<B> {
-    /// Ends the first connection whose frame has had its time of those of `bearers` that hold a
-    /// block of `pools`. False when there is none.
+    /// Ends the first connection with a frame that has had its time, of those of `bearers` that
+    /// hold a block of `pools`. False when there is none.
     pub(super) fn shed_late_carrier(&mut self, pools: PoolSet, bearers: Bearers) -> bool {
         let late = self.late();
         self.shed_carrier(pools, |session| bearers.include(session) && is_before(session, late))
@@ -76,8 +75,8 @@ impl<B: Backend> Handler<B> {
         refused
     }
 
-    /// Lets a connection's carry grow to `size` bytes by `grow`, which is called again when
-    /// somebody has made room. Ends the connection when there is none.
+    /// Lets a connection's carry grow to `size` bytes by `grow`, which is called again when another
+    /// connection has made room. Ends the connection when there is none.
     pub(crate) fn grow_carry(
         &mut self,
         connection: ConnectionId,
@@ -128,7 +127,7 @@ impl<B: Backend> Handler<B> {
         true
     }
 
-    /// Ends a connection whose frame has not come whole, by `end`.
+    /// Ends a connection with an incomplete frame, by `end`.
     pub(super) fn shed(&mut self, connection: ConnectionId, end: fn(&mut Self, ConnectionId)) {
         self.io.metrics.shed_frames.add(1);
         end(self, connection);

@@ -12,7 +12,7 @@ use gateway_proto::websocket::{Decoded, Decoder, Kind, Limits, Opcode, Role, Web
 use netpoll::{Backend, Buffer, ConnectionId};
 use std::ops::Range;
 
-/// The framing over WebSocket: its frames, whose messages hold frames of the protocol.
+/// The framing over WebSocket: its frames make messages, which hold frames of the protocol.
 pub(super) struct Messages;
 
 impl<B: Backend> Cut<B> for Messages {
@@ -119,8 +119,8 @@ impl<B: Backend> Handler<B> {
         self.intake(connection)
     }
 
-    /// Counts a data frame that brings nothing, as a ping is counted: no frame of the protocol in it
-    /// would be, neither before the login nor after it.
+    /// Counts a data frame that brings nothing, as a ping is counted: no frame of the protocol in
+    /// it would be, neither before the login nor after it.
     fn count_empty(&mut self, sender: Sender, payload: &Range<usize>, kind: &Kind) -> Intake {
         if !payload.is_empty() || !matches!(kind, Kind::Data { .. }) {
             return Intake::From(sender);

@@ -1,5 +1,5 @@
-//! Frames that the server writes itself: replies, notices, and pushes whose payload had to be
-//! copied.
+//! Frames that the server writes itself: replies, notices, and pushes with a payload that had to
+//! be copied.
 //!
 //! Frames are written one behind the other into a block, so that several replies to one connection
 //! in one turn are neighbors and leave as one piece.

@@ -2,8 +2,8 @@
 //! itself, and their counts.
 //!
 //! The backend is private to this module. What leaves a worker leaves by [`Io::send`],
-//! [`Io::send_last`] or
-//! [`Io::finish`]; what handlers read of queues they read through [`Io::queues`], by which nothing can be sent.
+//! [`Io::send_last`] or [`Io::finish`]; what handlers read of queues they read through
+//! [`Io::queues`], by which nothing can be sent.
 
 mod encoder;
 
@@ -34,7 +34,7 @@ impl<B: Backend> Io<B> {
         Io { backend, encoder: Encoder::default(), metrics }
     }
 
-    // --- bytes to a connection -----------------------------------------------------------------------------------------
+    // --- bytes to a connection -------------------------------------------------------------------
 
     /// Queues bytes for a connection, as far as `priority` allows.
     ///
@@ -72,7 +72,7 @@ impl<B: Backend> Io<B> {
         self.backend.close(connection);
     }
 
-    // --- frames that the server writes ---------------------------------------------------------------------------------
+    // --- frames that the server writes -----------------------------------------------------------
 
     /// Writes a frame; `body` fills the `header.body_size` bytes of its body. `None` when no block
     /// is free.
@@ -108,7 +108,7 @@ impl<B: Backend> Io<B> {
         self.backend.pools()
     }
 
-    // --- bytes from a connection ---------------------------------------------------------------------------------------
+    // --- bytes from a connection -----------------------------------------------------------------
 
     /// Leaves a connection's socket unread, or reads it again ([`Backend::set_receiving`]).
     pub(crate) fn set_receiving(&mut self, connection: ConnectionId, receiving: bool) {
@@ -134,7 +134,7 @@ impl<B: Backend> Io<B> {
         self.backend.has_unread(connection)
     }
 
-    // --- the backend as a whole ----------------------------------------------------------------------------------------
+    // --- the backend as a whole ------------------------------------------------------------------
 
     /// What waits in queues, and what the backend counts.
     #[inline]

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   cgroup v2 or v1, or the configured maximum ─► Source ─► Reading ─┐
-//!   /proc/pressure/memory, the cgroup's memory.pressure ─► stall ────┴─► Gauge ─► Level ─► Signal ─► every worker
+//!   /proc/pressure/memory, the cgroup's memory.pressure ─► stall ────┴─► Gauge ─► Level
+//!   Level ─► Signal ─► every worker
 //! ```
 //!
 //! The process's own tables and pools are reserved at the start and cannot outgrow it. What grows

@@ -1,7 +1,7 @@
 //! A list that the control thread asks a worker to fill: connections or rooms.
 //!
 //! ```text
-//!   control: Inspection::new(…) with all its room ── Message::Inspect ──► worker: push_connection, push_room, finish
+//!   control: Inspection::new(…) with all its room ── Message::Inspect ──► worker: rows, finish
 //!   control: answers the request     ◄── ControlMessage::Inspected ──────────┘
 //! ```
 //!
@@ -91,7 +91,7 @@ pub struct RoomRow {
 pub struct Inspection {
     /// Number of the request.
     ticket: u64,
-    /// Who is asked.
+    /// The worker that is asked.
     worker: WorkerId,
     query: Query,
     /// Capacity `limit` for queries about connections, else 0; never grows.
@@ -130,7 +130,7 @@ impl Inspection {
         self.ticket
     }
 
-    /// Who was asked.
+    /// The worker that was asked.
     pub fn worker(&self) -> WorkerId {
         self.worker
     }

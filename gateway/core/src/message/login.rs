@@ -9,7 +9,7 @@ use netpoll::{Buffer, ConnectionId, SharedBuffer};
 /// A question to the verifier of tokens.
 #[derive(Debug)]
 pub struct VerifyRequest {
-    /// Who asks.
+    /// The connection that logs in.
     pub address: Address,
     /// Counts it; comes back in the verdict.
     pub pending: PendingLogin,
@@ -79,9 +79,9 @@ pub enum AuthError {
     Expired,
     /// It is not valid yet.
     NotYetValid,
-    /// It is meant for somebody else.
+    /// It is meant for another service.
     Audience,
-    /// It was made by somebody else.
+    /// Another issuer made it.
     Issuer,
     /// It does not name a user that could be here.
     User,
@@ -151,7 +151,7 @@ impl AuthError {
 /// The answer to a `VerifyRequest`.
 #[derive(Debug)]
 pub struct Verdict {
-    /// Who asked.
+    /// The connection that logs in.
     pub connection: ConnectionId,
     /// Counts it for as long as the verdict lives.
     pub pending: PendingLogin,
@@ -159,6 +159,6 @@ pub struct Verdict {
     pub sequence: i32,
     /// The whole body of the Auth frame, as it came.
     pub body: Buffer,
-    /// Who it is.
+    /// What the token says of it, or why it is refused.
     pub result: Result<Claims, AuthError>,
 }

@@ -3,14 +3,15 @@
 //!
 //! Three roles meet here, and one worker plays all of them for different names:
 //! * the **host** of a connection holds its session and its memberships;
-//! * the **home** of a user, key or room (chosen by fingerprint) knows which hosts to tell;
+//! * the **home** of a user, key or room (chosen by fingerprint) knows the hosts that it concerns;
 //! * the **origin** of a message is where it came in, and where its outcome is reported.
 //!
 //! ```text
 //!   origin ── ToName, ToRoom ──► home ── Deliver, DeliverRoom ──► host ──► sockets
 //!      ▲                           ▲ └─ rooms: their size ─┐        │
 //!      └──────── Outcome ──────────┴─ names: what each host reports ┘
-//!   host ── Claim, Release, RoomMembers ──► home ── Granted, Sharers, Evict, RoomReady, RoomTotal ──► host
+//!   host ── Claim, Release, RoomMembers ──► home
+//!   home ── Granted, Sharers, Evict, RoomReady, RoomTotal ──► host
 //! ```
 
 mod class;
@@ -48,7 +49,7 @@ pub struct Exclude {
 /// Where an outcome goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Nobody asked.
+    /// No outcome is wanted.
     Nobody,
     /// A client's SendMessage or Publish with this sequence.
     Client {
@@ -58,11 +59,11 @@ pub enum Origin {
         sequence: i32,
         /// Publish (true) or SendMessage.
         publish: bool,
-        /// It wants to hear only of a message that reached nobody.
+        /// It wants to hear only of a message that reached no connection.
         quiet: bool,
-        /// Messages that it was charged for the deliveries to a room whose size its worker does not
-        /// know: the outcome says it, whether the client wants to hear of it or not. 0: nothing is
-        /// to be settled.
+        /// Messages that it was charged for the deliveries to a room of a size that its worker does
+        /// not know: the outcome says it, whether the client wants to hear of it or not. 0: nothing
+        /// is to be settled.
         prepaid: u8,
     },
     /// A request of the control thread.
@@ -100,7 +101,7 @@ pub enum Message {
         /// The connection.
         from: Address,
         /// A user's: the connection's platform by hash, 0 if none was given. A key's: its user by
-        /// hash, 0 where nobody is asked for a token.
+        /// hash, 0 where no token is asked for.
         tag: u32,
     },
     /// To a host: `from` brings the key that was made for `connection`, which gives way if it is
@@ -149,9 +150,9 @@ pub enum Message {
         name: Fingerprint,
         /// What.
         push: EncodedPush,
-        /// To whom not.
+        /// Connection to skip.
         exclude: Exclude,
-        /// Who wants to know.
+        /// Where the outcome goes.
         origin: Origin,
     },
     /// To the host that a made key names: deliver to its connection. If that has ended, a client
@@ -163,9 +164,9 @@ pub enum Message {
         name: Fingerprint,
         /// What.
         push: EncodedPush,
-        /// To whom not.
+        /// Connection to skip.
         exclude: Exclude,
-        /// Who wants to know.
+        /// Where the outcome goes.
         origin: Origin,
     },
     /// To a room's home: deliver to its members.
@@ -174,9 +175,9 @@ pub enum Message {
         room: Fingerprint,
         /// What.
         push: EncodedPush,
-        /// To whom not.
+        /// Connection to skip.
         exclude: Exclude,
-        /// Who wants to know.
+        /// Where the outcome goes.
         origin: Origin,
     },
     /// To a host: deliver to all of its sessions.
@@ -185,7 +186,7 @@ pub enum Message {
         push: EncodedPush,
         /// Deliveries per second at most on this worker; 0: no limit of its own.
         rate: u32,
-        /// Who wants to know.
+        /// Where the outcome goes.
         origin: Origin,
     },
     /// To a host: deliver to one connection.
@@ -194,7 +195,7 @@ pub enum Message {
         connection: ConnectionId,
         /// What.
         push: EncodedPush,
-        /// Who wants to know whether the connection got it.
+        /// Where it is reported whether the connection got it.
         origin: Origin,
     },
     /// To a host: deliver to its members of the room.
@@ -203,7 +204,7 @@ pub enum Message {
         room: Fingerprint,
         /// What.
         push: EncodedPush,
-        /// To whom not.
+        /// Connection to skip.
         exclude: Exclude,
     },
     /// To a room's home: `worker` has so many members now. Answered with `RoomReady` when it had
@@ -232,7 +233,7 @@ pub enum Message {
     },
     /// To an origin, or to the home that adds up: what became of a message.
     Outcome {
-        /// Who asked.
+        /// Where it goes.
         origin: Origin,
         /// Connections that got it, or why it was refused: [`ErrorCode::NOT_FOUND`] when there is
         /// no such target.
@@ -243,7 +244,7 @@ pub enum Message {
     /// From the control thread, to the home of the user or key, to the host of the connection, or
     /// to every host: close them.
     Kick {
-        /// Whom.
+        /// Its target.
         target: KickTarget,
         /// With what code.
         code: CloseCode,
@@ -294,15 +295,15 @@ pub struct CountChange {
 /// part of it.
 pub const SHARERS_MAX: u8 = 32;
 
-/// Whom a kick is meant for.
+/// What a kick is meant for.
 #[derive(Clone, Copy, Debug)]
 pub enum KickTarget {
     /// All connections of a user or key, at the name's home.
     Name(Fingerprint),
     /// One connection, at its host.
     Connection(ConnectionId),
-    /// The connection that a made key names, at its host; if it has ended, whoever brought the key
-    /// again.
+    /// The connection that a made key names, at its host; if it has ended, the one that brought the
+    /// key again.
     MadeKey(ConnectionId, Fingerprint),
     /// Every connection of the host for which this holds.
     Many(Filter),

@@ -2,8 +2,9 @@
 //! members.
 //!
 //! ```text
-//!   home of the room: take a place at host 1, at host 2 ─ all? ─ yes ─► DeliverRoom to each ─► a fan-out; its end returns the place
-//!                                                          └─ no ──► return those that were taken; the sender gets 503
+//!   home of the room: take a place at host 1, at host 2 ─ all?
+//!     ├─ yes ─► DeliverRoom to each ─► a fan-out; its end returns the place
+//!     └─ no ──► return those that were taken; the sender gets 503
 //! ```
 //!
 //! So an accepted push has a fan-out at every worker that it reaches: no host drops one, and none
@@ -18,7 +19,7 @@
 //!
 //! An eighth of a worker's places is kept for rooms of at most [`SMALL_ROOM_MEMBERS_MAX`] members:
 //! what is free beyond it is all that larger rooms may take, and their share is of that. So rooms
-//! whose fan-outs take long never leave a small room without a place.
+//! with long fan-outs never leave a small room without a place.
 //!
 //! Every count is the places taken, by any worker, and not returned. An addition that finds the
 //! last place taken is undone.

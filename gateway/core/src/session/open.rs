@@ -58,10 +58,10 @@ impl Packed {
 
 /// Proof that a connection is logged in.
 ///
-/// [`Sessions::open`] and [`Sessions::set_open`] make it, and nothing else. What may end the connection takes it and returns it
-/// only while the connection is still logged in, so it is never out of date. The handlers of
-/// messages, rooms and subscriptions take it: a connection that has not logged in cannot reach them
-/// in code that compiles.
+/// [`Sessions::open`] and [`Sessions::set_open`] make it, and nothing else. What may end the
+/// connection takes it and returns it only while the connection is still logged in, so it is never
+/// out of date. The handlers of messages, rooms and subscriptions take it: a connection that has
+/// not logged in cannot reach them in code that compiles.
 ///
 /// ```
 /// use gateway_core::session::{Open, Sessions};

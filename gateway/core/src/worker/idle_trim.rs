@@ -2,7 +2,7 @@
 //!
 //! Tables and pools are reserved at the start and become resident as they are used, so after a
 //! crowd has left everything would stay resident that it took. After [`QUIET_MIN`] each table that
-//! is empty begins anew, as after the start. As the home of names and rooms whose connections are
+//! is empty begins anew, as after the start. As the home of names and rooms with connections
 //! elsewhere a worker has entries although it has no connection, so its tables are looked at again
 //! and again; the backend's only once.
 

@@ -1,4 +1,4 @@
-//! What a worker reserves at its start, as a sum whose addends name their owners.
+//! What a worker reserves at its start, as a sum of addends that name their owners.
 //!
 //! Reserved means address space: a page becomes resident when it is first used, so an empty worker
 //! is small and grows with its connections up to the sum.
@@ -15,7 +15,7 @@ use netpoll::BackendConfig;
 /// An addend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reservation {
-    /// Whose it is, for people.
+    /// Its owner, for people.
     pub owner: &'static str,
     /// Bytes of address space.
     pub bytes: usize,

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   wait ─► batch of completions ─► frames ─► handlers ─► router ─► sends queued at the backend
-//!           then: messages from other workers, a slice of the fan-outs, due timers, outgoing messages
+//!           then: messages of other workers, a slice of the fan-outs, due timers, messages out
 //!   the next wait begins by handing the queued sends to the kernel, one write a connection
 //! ```
 //!
@@ -125,7 +125,7 @@ impl<B: Backend> Worker<B> {
 
     /// Begins, between two turns, the wait that a thread would begin in the next one: declares to
     /// the mailbox that the worker sleeps, and returns for how long it would. For simulations,
-    /// whose backend never waits inside a turn, and for threads with several workers.
+    /// where no backend waits inside a turn, and for threads with several workers.
     pub fn begin_wait(&mut self, wait: Duration) -> Duration {
         let wait = self.wait_time(wait);
         let wait = if !wait.is_zero() && self.inbox.prepare_sleep() { wait } else { Duration::ZERO };

@@ -40,7 +40,8 @@ impl Shutdown {
         handler.shard.fanouts.hurry();
         for index in 0..handler.shard.sessions.slots() {
             if let Some(session) = handler.shard.sessions.at(index) {
-                handler.io.close(session.connection); // its `Closed` gives up what it holds, and is audited
+                // Its `Closed` gives up what it holds, and is audited.
+                handler.io.close(session.connection);
             }
         }
     }

@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 /// Lingering connections that a worker keeps the order of at least.
 const LISTED_MIN: usize = 64;
 
-/// The lingering connections of a worker, those that have lingered for longest first. An entry
-/// whose connection has gone stays until it is the first.
+/// The lingering connections of a worker, those that have lingered for longest first. The entry of
+/// a connection that has ended stays until it is the first.
 #[derive(Debug)]
 pub struct Lingering {
     entries: VecDeque<(ConnectionId, Timestamp)>,

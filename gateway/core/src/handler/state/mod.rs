@@ -43,7 +43,7 @@ pub(crate) struct Handler<B: Backend> {
     pub(crate) held: Held,
     pub(in crate::handler) delivery: Delivery,
     pub(crate) echo: EchoConnections,
-    /// Tokens that the verifier has, and whose verdicts come to this worker's mailbox.
+    /// Tokens that the verifier has; their verdicts come to this worker's mailbox.
     pub(crate) verdicts: Arc<PendingLogins>,
 }
 

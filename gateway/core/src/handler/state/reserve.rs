@@ -1,21 +1,23 @@
 //! What a receiver that keeps up still gets of pushes to many, when others have filled its queue.
 //!
 //! A message to a user that finds its receiver's queue full is answered with an error. A push to a
-//! room or to everyone that finds it full is lost for this receiver, and its sender is not told.
-//! Messages of users may take more of a queue than pushes to rooms: a flood of users at one
-//! receiver would cut it off from its rooms, however well it reads. So a receiver whose socket
-//! takes bytes gets small pushes to many from the part of its queue that is kept for replies,
+//! room or to everyone that finds it full is lost for this receiver, and its sender does not learn
+//! of it. Messages of users may take more of a queue than pushes to rooms: a flood of users at one
+//! receiver would cut it off from its rooms, however well it reads. So a receiver gets small pushes
+//! to many, while its socket takes bytes, from the part of its queue that is kept for replies,
 //! [`BYTES_MAX`] a second at most.
 //!
 //! ```text
-//!   a push to many is refused ─► the socket is slow, or such pushes alone have filled their part ─► dropped, as `[slow_consumer]` says
-//!                             └► users, or other connections, have filled the queue ─► within the reserve: a copy of its own is queued
+//!   a push to many is refused
+//!     ├► the socket is slow, or such pushes alone have filled their part: dropped, as
+//!     │  `[slow_consumer]` says
+//!     └► users, or other connections, have filled the queue: within the reserve a copy is queued
 //! ```
 //!
 //! The copy is in a block of its size, so what waits here keeps no receive buffer from others.
 //!
-//! Bounds: [`RECEIVERS_MAX`] receivers a worker are told apart; for one more the one that has
-//! needed the reserve least lately is forgotten.
+//! Bounds: at most [`RECEIVERS_MAX`] receivers a worker have a record; for one more the one that
+//! has needed the reserve least lately is forgotten.
 
 use netpoll::{ConnectionId, Timestamp};
 
@@ -25,7 +27,7 @@ const BYTES_MAX: u32 = 16 << 10;
 const BYTES_MIN: u32 = 256;
 /// A larger push gets nothing of it.
 pub(crate) const PUSH_SIZE_MAX: usize = 4 << 10;
-/// Receivers of a worker that are told apart.
+/// Receivers of a worker with a record of their own.
 const RECEIVERS_MAX: usize = 32;
 
 /// What one receiver has left, and since when.
