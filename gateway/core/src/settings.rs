@@ -266,7 +266,7 @@ impl TableSizes {
 
     /// Outcomes that hosts report one by one, at a time: as many as messages that may come in, and
     /// never few.
-    pub fn sums_max(&self) -> usize {
+    pub fn outcomes_max(&self) -> usize {
         self.mailbox_capacity.max(1024)
     }
 }

@@ -57,7 +57,7 @@ impl Shard {
             texts,
             directory: Directory::with_capacity(tables.names_max),
             fanouts: Fanouts::with_capacity(tables.fanouts(), me, places),
-            receipts: ReceiptCounts::with_capacity(tables.sums_max()),
+            receipts: ReceiptCounts::with_capacity(tables.outcomes_max()),
             lingering: Lingering::with_capacity(tables.connections_max),
         }
     }

@@ -39,7 +39,7 @@ impl<B: Backend> Handler<B> {
     /// hold a block of `pools`. False when there is none.
     pub(super) fn shed_late_carrier(&mut self, pools: PoolSet, bearers: Bearers) -> bool {
         let late = self.late();
-        self.shed_carrier(pools, |session| bearers.include(session) && is_before(session, late))
+        self.shed_partial_frame(pools, |session| bearers.include(session) && is_before(session, late))
     }
 
     /// A frame that began before this has had its time.
@@ -91,7 +91,9 @@ impl<B: Backend> Handler<B> {
             let crowded = self.io.pools().half_taken(size);
             // What receivers hold of the pool is no fault of those that log in.
             if self.carried_bytes(crowded, is_stranger) * 2 >= self.io.pools().bytes_of(crowded) {
-                self.shed_carrier(crowded, |other| is_stranger(other) && other.connection != connection);
+                self.shed_partial_frame(crowded, |other| {
+                    is_stranger(other) && other.connection != connection
+                });
             }
         }
         for _ in 0..=CLOSES_MAX {
@@ -102,14 +104,14 @@ impl<B: Backend> Handler<B> {
             let begins = session.carry.is_empty();
             if grow(&mut session.carry, self.io.pools()).is_ok() {
                 if begins {
-                    self.shard.sessions.list_carrier(connection, CoarseInstant::of(self.turn.now));
+                    self.shard.sessions.list_partial_frame(connection, CoarseInstant::of(self.turn.now));
                 }
                 return;
             }
             let pools = self.io.pools().fitting(size);
             let others = |other: &Session| other.connection != connection && is_stranger(other);
             let has_room = match stranger {
-                true => self.shed_carrier(pools, others),
+                true => self.shed_partial_frame(pools, others),
                 false => self.make_room_in_pools(pools, connection, Self::end_for_block),
             };
             if !has_room {
@@ -121,8 +123,8 @@ impl<B: Backend> Handler<B> {
 
     /// Ends the first connection for which `may_go` holds of those that hold a block of `pools` for
     /// a frame that has not come whole. False when there is none.
-    fn shed_carrier(&mut self, pools: PoolSet, may_go: impl Fn(&Session) -> bool) -> bool {
-        let Some(connection) = self.carrier(pools, may_go) else { return false };
+    fn shed_partial_frame(&mut self, pools: PoolSet, may_go: impl Fn(&Session) -> bool) -> bool {
+        let Some(connection) = self.find_partial_frame(pools, may_go) else { return false };
         self.shed(connection, Self::end_for_block);
         true
     }
@@ -156,7 +158,7 @@ impl<B: Backend> Handler<B> {
         bearers: Bearers,
         late: Option<CoarseInstant>,
     ) -> Option<ConnectionId> {
-        self.carrier(pools, |session| {
+        self.find_partial_frame(pools, |session| {
             let is_late = late.is_none_or(|late| is_before(session, late));
             session.connection != asker && bearers.include(session) && is_late
         })
@@ -177,7 +179,7 @@ impl<B: Backend> Handler<B> {
     /// receivers hold is no fault of clients that send slowly.
     pub(super) fn hogged_by_frames(&mut self, pools: PoolSet) -> PoolSet {
         let mut hogged = PoolSet::default();
-        if !self.shard.sessions.has_carriers() {
+        if !self.shard.sessions.has_partial_frames() {
             return hogged;
         }
         for pool in pools.each() {
@@ -188,20 +190,24 @@ impl<B: Backend> Handler<B> {
         hogged
     }
 
-    fn carrier(&mut self, pools: PoolSet, may_go: impl Fn(&Session) -> bool) -> Option<ConnectionId> {
-        if pools.is_empty() || !self.shard.sessions.has_carriers() {
+    fn find_partial_frame(
+        &mut self,
+        pools: PoolSet,
+        may_go: impl Fn(&Session) -> bool,
+    ) -> Option<ConnectionId> {
+        if pools.is_empty() || !self.shard.sessions.has_partial_frames() {
             return None;
         }
         let own: &BufferPools = self.io.pools();
         let holds = |session: &Session| session.carry.block().is_some_and(|block| own.is_of(block, pools));
-        self.shard.sessions.first_carrier(|session| may_go(session) && holds(session))
+        self.shard.sessions.first_partial_frame(|session| may_go(session) && holds(session))
     }
 
     /// Ends connections that have begun a frame, or a message in fragments, and take too long to
     /// complete it. Those that have not logged in have the time of the login.
     pub(crate) fn expire_frames(&mut self) {
         let now = self.turn.now;
-        if now < self.turn.frames_due || !self.shard.sessions.has_carriers() {
+        if now < self.turn.frames_due || !self.shard.sessions.has_partial_frames() {
             return;
         }
         self.turn.frames_due = now + FRAMES_EVERY;
@@ -209,7 +215,7 @@ impl<B: Backend> Handler<B> {
         let Some(nanos) = nanos else { return };
         let deadline = CoarseInstant::of(netpoll::Timestamp::from_nanos(nanos));
         let mut count = FRAMES_PER_TURN;
-        while let Some(connection) = self.shard.sessions.overdue_carrier(deadline, &mut count) {
+        while let Some(connection) = self.shard.sessions.overdue_partial_frame(deadline, &mut count) {
             self.io.metrics.late_frames.add(1);
             self.close(
                 connection,

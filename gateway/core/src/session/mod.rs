@@ -489,7 +489,7 @@ impl Sessions {
         }
         let users = |id| self.slots.iter().filter(|session| session.accepts == id).count() as u32;
         self.accept_sets.invariants(users);
-        self.carrier_invariants();
+        self.partial_frame_invariants();
         self.unauthenticated_invariants();
     }
 

@@ -14,7 +14,7 @@ use netpoll::{Buffer, ConnectionId, release_spare};
 pub struct PartialFrames {
     entries: Vec<ConnectionId>,
     capacity: usize,
-    /// The next entry that [`Sessions::overdue_carrier`] looks at.
+    /// The next entry that [`Sessions::overdue_partial_frame`] looks at.
     cursor: usize,
 }
 
@@ -51,7 +51,7 @@ fn carries(session: Option<&Session>) -> bool {
 
 impl Sessions {
     /// A connection has begun to carry.
-    pub fn list_carrier(&mut self, connection: ConnectionId, now: CoarseInstant) {
+    pub fn list_partial_frame(&mut self, connection: ConnectionId, now: CoarseInstant) {
         let Some(session) = self.get_mut(connection) else { return };
         let is_listed = session.carry.is_listed();
         session.carry.begin(now);
@@ -83,7 +83,7 @@ impl Sessions {
 
     /// The connection to close first among those that carry and for which `may_go` holds: the
     /// oldest that has not logged in, or else the oldest that has.
-    pub fn first_carrier(&mut self, may_go: impl Fn(&Session) -> bool) -> Option<ConnectionId> {
+    pub fn first_partial_frame(&mut self, may_go: impl Fn(&Session) -> bool) -> Option<ConnectionId> {
         self.drop_stale();
         let sessions = self.partial_frames.entries.iter().filter_map(|connection| self.get(*connection));
         let is_open = |session: &Session| session.phase == Phase::Open;
@@ -103,7 +103,11 @@ impl Sessions {
 
     /// Looks at the next `count` entries at most and returns the first connection that is logged in
     /// and carries something that began before `deadline`. Call again until `None`.
-    pub fn overdue_carrier(&mut self, deadline: CoarseInstant, count: &mut usize) -> Option<ConnectionId> {
+    pub fn overdue_partial_frame(
+        &mut self,
+        deadline: CoarseInstant,
+        count: &mut usize,
+    ) -> Option<ConnectionId> {
         while *count > 0 {
             *count -= 1;
             let Some(connection) = self.partial_frames.entries.get(self.partial_frames.cursor).copied()
@@ -134,7 +138,7 @@ impl Sessions {
     }
 
     /// Whether a connection may carry something.
-    pub fn has_carriers(&self) -> bool {
+    pub fn has_partial_frames(&self) -> bool {
         !self.partial_frames.entries.is_empty()
     }
 
@@ -142,7 +146,7 @@ impl Sessions {
     ///
     /// # Panics
     /// When that does not hold.
-    pub(super) fn carrier_invariants(&self) {
+    pub(super) fn partial_frame_invariants(&self) {
         let mut listed = 0;
         for session in &self.slots {
             let is_listed = session.carry.is_listed();

@@ -56,7 +56,7 @@ pub const SIZES: &[(&str, usize)] = &[
     ("room at its home, up to 64 workers", HomeRooms::bytes_per_room(64)),
     ("room at its home, 65 to 128 workers", HomeRooms::bytes_per_room(128)),
     ("text cell", TextStore::CELL_BYTES),
-    ("carrier entry", size_of::<netpoll::ConnectionId>()),
+    ("partial frame entry", size_of::<netpoll::ConnectionId>()),
     ("key of its own", KEY_BYTES),
     ("idle session", session_bytes(0)),
     ("idle session in three rooms", session_bytes(3)),
@@ -92,7 +92,7 @@ pub fn memory_plan(tables: &TableSizes, workers: usize, backend: &BackendConfig)
             "fan-outs",
             tables.fanouts().total() * Fanouts::BYTES_PER_FANOUT + FanoutPlaces::BYTES_PER_WORKER,
         ),
-        addend("outcomes", tables.sums_max() * ReceiptCounts::BYTES_PER_SUM),
+        addend("outcomes", tables.outcomes_max() * ReceiptCounts::BYTES_PER_SUM),
         // Messages that wait for room in others' mailboxes, the worker's messages to itself, and
         // what was received and waits for a later turn.
         addend(

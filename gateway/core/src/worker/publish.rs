@@ -96,7 +96,7 @@ impl<B: Backend> Worker<B> {
             handler.outbox.places().taken(handler.context.id),
             tables.fanouts().total(),
         );
-        stores.set(Store::Outcomes, shard.receipts.len(), tables.sums_max());
+        stores.set(Store::Outcomes, shard.receipts.len(), tables.outcomes_max());
         let (requests, requests_max) = handler.outbox.requests_level();
         stores.set(Store::Outbox, requests, requests_max);
         let (waiting, waiting_max) = handler.turn.backlog.level();
