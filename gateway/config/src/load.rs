@@ -28,7 +28,7 @@ impl Config {
     /// What is wrong with it, and what it would open without that being written down.
     pub fn reloaded(&self, new: &Config, read: &ReadFile<'_>) -> Result<Config, Problems> {
         let mut values = self.source.values.clone();
-        // Whether tokens are checked is settled at the start, and the keys with it.
+        // Whether tokens are checked is fixed at the start, and the keys with it.
         let keeps_mode = self.auth.is_some() == new.auth.is_some();
         values.adopt_reloadable(&new.source.values, |path| keeps_mode || !path.starts_with("auth."));
         let mut problems = Problems::default();

@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Instant, SystemTime};
 use tokio::sync::Semaphore;
 
-/// What is settled at the start.
+/// What is fixed at the start.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// Workers and sizes.

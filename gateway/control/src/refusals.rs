@@ -36,7 +36,7 @@ impl Refusals {
     }
 
     /// Writes down how many were not written one by one, once their second is over.
-    pub(super) fn settle(&self, journal: &Journal) {
+    pub(super) fn write_suppressed(&self, journal: &Journal) {
         let mut second = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let is_over = second.began.is_some_and(|began| began.elapsed().as_secs() >= 1);
         if is_over && second.suppressed > 0 {

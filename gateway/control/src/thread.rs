@@ -88,7 +88,7 @@ pub struct Exit {
 pub struct Parts {
     /// The configuration.
     pub config: Config,
-    /// What was settled at the start.
+    /// What was fixed at the start.
     pub facts: Facts,
     /// The running workers.
     pub workers: Workers,
@@ -419,7 +419,7 @@ async fn watch(control: Arc<Control>, notifier: Rc<Notifier>) {
                 "client listeners can't accept connections; they try again and again. Mostly no descriptor is free: raise RLIMIT_NOFILE, or lower limits.connections_max (gateway_backend_accept_errors_total)"
             );
         }
-        control.refusals.settle(&control.journal);
+        control.refusals.write_suppressed(&control.journal);
         let silent = control.heartbeats.silent(&control.workers, Instant::now());
         if silent != reported && !silent.is_empty() && control.lifecycle.stage() < Stage::Stopped {
             tracing::error!("workers {silent:?} have stopped turning; /healthz fails until they go on");

@@ -135,8 +135,8 @@ impl World {
             );
         }
         for (number, shard) in self.shards.iter().enumerate() {
-            let settled = shard.worker.is_settled();
-            eprintln!("worker {number}: settled {settled}, {:?}", shard.worker.shard().fanouts.len());
+            let is_idle = shard.worker.is_idle();
+            eprintln!("worker {number}: idle {is_idle}, {:?}", shard.worker.shard().fanouts.len());
         }
         panic!("progress: no rest within {REST_WITHIN:?}; network quiet: {}", self.network.is_quiet());
     }
@@ -478,8 +478,8 @@ impl World {
             self.tick();
             if self.network.now() > deadline || self.ticks > ticks {
                 let states: Vec<_> =
-                    self.shards.iter().map(|shard| (shard.stopped, shard.worker.is_settled())).collect();
-                panic!("progress: workers do not stop (stopped, settled): {states:?}");
+                    self.shards.iter().map(|shard| (shard.stopped, shard.worker.is_idle())).collect();
+                panic!("progress: workers do not stop (stopped, idle): {states:?}");
             }
         }
     }
@@ -490,7 +490,7 @@ impl World {
         let cells = self.plan.settings.tables.text_cells_max;
         for (number, entry) in self.shards.iter_mut().enumerate() {
             assert_eq!(entry.worker.backend().connection_count(), 0, "leaks: connections of worker {number}");
-            assert!(entry.worker.is_settled(), "leaks: worker {number} has messages or fan-outs");
+            assert!(entry.worker.is_idle(), "leaks: worker {number} has messages or fan-outs");
             let shard = entry.worker.shard();
             assert!((0..32).all(|slot| shard.sessions.at(slot).is_none()), "leaks: a session of {number}");
             assert_eq!(shard.sessions.open_count(), 0, "leaks: the count of sessions of {number}");

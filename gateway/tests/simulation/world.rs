@@ -288,7 +288,7 @@ impl World {
     pub fn note_mail(&mut self) {
         let now = self.network.now();
         for shard in self.shards.iter_mut().filter(|shard| !shard.stopped) {
-            let waits = !shard.worker.is_settled();
+            let waits = !shard.worker.is_idle();
             shard.waits_since = if waits { shard.waits_since.or(Some(now)) } else { None };
         }
     }
@@ -354,7 +354,7 @@ impl World {
         };
         self.control.is_at_rest()
             && self.verifier.as_ref().is_none_or(Verifier::is_at_rest)
-            && self.shards.iter().all(|shard| shard.stopped || shard.worker.is_settled())
+            && self.shards.iter().all(|shard| shard.stopped || shard.worker.is_idle())
             // Behind what is left unread a client may have left.
             && self.shards.iter().all(|shard| shard.stopped || shard.metrics.rate_stopped.get() == 0)
             && !self.clients.iter().any(waits)

@@ -83,7 +83,7 @@ pub struct ReloadSnapshot {
     pub refused: u64,
 }
 
-/// What was settled at the start.
+/// What was fixed at the start.
 pub(super) fn build(families: &mut Families, control: &ControlSnapshot, workers: usize) {
     families.rows(&table::BUILD_INFO, [(vec![env!("CARGO_PKG_VERSION").to_owned()], 1.0)]);
     let backend = vec![control.backend.to_owned(), control.backend_reason.clone()];

@@ -8,7 +8,7 @@ metrics! {
     /// Those of this file.
     pub(super) HERE;
 
-    // What was settled at the start, and the state of the process.
+    // What was fixed at the start, and the state of the process.
     BUILD_INFO: Gauge "gateway_build_info" {"version"} "The version that runs.";
     BACKEND_INFO: Gauge "gateway_backend_info" {"backend", "reason"} "The IO backend, and why it was chosen.";
     WORKERS: Gauge "gateway_workers" "Workers.";

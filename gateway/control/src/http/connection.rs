@@ -108,7 +108,7 @@ impl Connection {
         };
         let (response, at_once) = self.handle(&mut head, body).await?;
         self.answer(&head, response, true).await?;
-        self.wire.settle();
+        self.wire.end_request();
         self.served = self.served.wrapping_add(1);
         if !at_once || self.served.is_multiple_of(REQUESTS_IN_A_ROW) {
             tokio::task::yield_now().await;

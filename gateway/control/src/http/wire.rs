@@ -126,7 +126,7 @@ impl Wire {
     }
 
     /// Ends a request: its memory is released as far as no further request follows.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn end_request(&mut self) {
         self.beside = 0;
         self.input.shrink();
         // Less than before, which always fits.
@@ -191,7 +191,7 @@ impl Wire {
         }
         self.place.begins(Doing::Idle);
         self.input = Input::default();
-        self.settle();
+        self.end_request();
         let (until, mut dropped) = (Instant::now() + LINGER_MAX, 0);
         while dropped < LINGER_SIZE_MAX && self.fill(until, 0).await.is_ok() {
             dropped += self.input.len();

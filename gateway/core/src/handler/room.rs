@@ -124,7 +124,7 @@ impl<B: Backend> Handler<B> {
                     return Some(open);
                 }
                 // Changes that wait are answered now, for this one is certain to leave their rooms.
-                let open = self.settle_changes(open, None)?;
+                let open = self.answer_waiting_changes(open, None)?;
                 let open = self.move_to(open, member)?;
                 self.room_changed(open, header, room.as_str())
             }
@@ -138,7 +138,7 @@ impl<B: Backend> Handler<B> {
     /// A ChangeRoom without a room. It can't be refused, so changes before it are answered: it
     /// leaves their rooms.
     fn leave_first_room(&mut self, open: Open, header: Header) -> Option<Open> {
-        let mut open = self.settle_changes(open, None)?;
+        let mut open = self.answer_waiting_changes(open, None)?;
         if let Some(member) = self.shard.sessions.of(&open).rooms().primary {
             open = self.leave_member(open, member)?;
         }
@@ -149,20 +149,20 @@ impl<B: Backend> Handler<B> {
     /// than the one of `newest`, if that is given. For requests that leave their rooms in any case:
     /// a client that is answered before the home knows of it may miss a message. `None` when an
     /// answer ended the connection.
-    fn settle_changes(&mut self, mut open: Open, newest: Option<MemberIndex>) -> Option<Open> {
+    fn answer_waiting_changes(&mut self, mut open: Open, newest: Option<MemberIndex>) -> Option<Open> {
         loop {
             let rooms = &self.shard.hosted_rooms;
             let members = rooms.memberships(self.shard.sessions.of(&open).rooms());
             let older = members.skip_while(|member| newest.is_some_and(|newest| *member != newest));
             let older = older.filter(|member| Some(*member) != newest && rooms.awaits_change(*member));
             let Some(member) = older.last() else { return Some(open) };
-            open = self.settle(open, member)?;
+            open = self.answer_waiting(open, member)?;
         }
     }
 
     /// Answers the request that waits with a member: it had its effect until now. `None` when the
     /// answer ended the connection.
-    fn settle(&mut self, open: Open, member: MemberIndex) -> Option<Open> {
+    fn answer_waiting(&mut self, open: Open, member: MemberIndex) -> Option<Open> {
         let room = self.shard.hosted_rooms.room_of(member);
         let (_, awaiting, sequence) = self.shard.hosted_rooms.take_awaiting(member);
         self.member_ready(open, room, (awaiting, sequence), self.shard.hosted_rooms.total(room))
@@ -260,7 +260,7 @@ impl<B: Backend> Handler<B> {
     /// Ends a membership. A request that still waits for the room's home is answered first: it had
     /// its effect until now. `None` when that answer ended the connection.
     fn leave_member(&mut self, open: Open, member: MemberIndex) -> Option<Open> {
-        let open = self.settle(open, member)?;
+        let open = self.answer_waiting(open, member)?;
         let shard = &mut self.shard;
         shard.hosted_rooms.leave(&mut shard.texts, member, shard.sessions.rooms_mut(&open));
         Some(open)
@@ -320,7 +320,7 @@ impl<B: Backend> Handler<B> {
                 let own = self.shard.sessions.of(&open).rooms();
                 let Some(member) = self.shard.hosted_rooms.membership(name, own) else { return Some(open) };
                 // Changes before this one come first: this one leaves the room of the last of them.
-                let open = self.settle_changes(open, Some(member))?;
+                let open = self.answer_waiting_changes(open, Some(member))?;
                 let open = self.move_to(open, member)?;
                 self.room_changed(open, Header::new(Operation::CHANGE_ROOM, sequence, 0), text)
             }

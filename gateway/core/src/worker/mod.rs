@@ -115,7 +115,7 @@ impl<B: Backend> Worker<B> {
 
     /// Whether nothing waits for a further turn: no message in or out, no fan-out. For tests and
     /// simulations.
-    pub fn is_settled(&self) -> bool {
+    pub fn is_idle(&self) -> bool {
         self.inbox.is_empty()
             && !self.handler.outbox.has_any()
             && self.handler.held.is_empty()
