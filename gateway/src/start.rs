@@ -16,8 +16,8 @@ use gateway_config::{BackendKind, Config, Plan, Problems, Reserves, SystemLimits
 use gateway_control::notify::Notifier;
 use gateway_control::ports::{self, Claims, Patience, PortError};
 use gateway_control::{
-    Claim, ClaimError, ControlThread, Facts, LogHandle, MAILBOX_CAPACITY, Parts, ReloadSource, Workers,
-    control_waker,
+    Claim, ClaimError, ControlThread, Facts, LogHandle, MAILBOX_CAPACITY, OwnParts, Parts, ReloadSource,
+    Workers, control_waker,
 };
 use gateway_core::address::Fingerprints;
 use gateway_core::message::{ControlSender, Message, VerifySender, verify_queue};
@@ -232,18 +232,11 @@ pub fn start(
         config,
         facts: Facts { plan: plan.clone(), listeners, started, started_at, shared },
         workers: Workers::new(senders, places, metrics, names),
-        mailbox: inbox,
-        wake_ups,
         verifier,
         capture,
         port,
-        listener,
-        claims,
         journal,
-        notifier,
-        reload,
-        log,
-        signals,
+        own: OwnParts { mailbox: inbox, wake_ups, listener, claims, notifier, reload, log, signals },
     };
     let control = ControlThread::start(parts).map_err(failed("control thread")).map_err(stop)?;
     Ok(Running { control, control_address, addresses, plan, threads, _wakers: wakers })

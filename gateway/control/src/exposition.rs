@@ -14,7 +14,7 @@ mod table;
 mod tests;
 mod workers;
 
-pub use control::{ControlSnapshot, HttpSnapshot, ReloadSnapshot};
+pub use control::{ControlSnapshot, HttpSnapshot, ReloadSnapshot, StartSnapshot};
 pub use table::all as metrics;
 
 use families::Families;
@@ -38,7 +38,7 @@ fn collect(
 ) -> Families {
     let mut families = Families::default();
     control::build(&mut families, control, workers.len());
-    workers::collect(&mut families, workers, &control.listeners);
+    workers::collect(&mut families, workers, &control.start.listeners);
     stack::collect(&mut families, workers);
     let overloads = workers.iter().map(|one| one.verifier_overloads.get()).sum();
     control::verifiers(&mut families, verifiers, overloads);

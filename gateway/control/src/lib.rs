@@ -70,6 +70,6 @@ pub use paths::routes;
 pub use reload::{LogHandle, ReloadSource};
 pub use routes::OPENAPI;
 pub use sources::{CaptureSource, PortSource, PortState};
-pub use thread::{Command, ControlThread, Exit, Parts, control_waker};
+pub use thread::{Command, ControlThread, Exit, OwnParts, Parts, control_waker};
 pub use tickets::{TICKET_TIMEOUT, TicketError};
 pub use workers::{MailboxFull, Workers};

@@ -1,7 +1,7 @@
 //! `/metrics`.
 
 use super::control::Control;
-use super::exposition::{ControlSnapshot, exposition as expose};
+use super::exposition::{ControlSnapshot, StartSnapshot, exposition as expose};
 use super::http::{Counted, SharedBody};
 use axum::Extension;
 use axum::extract::State;
@@ -28,29 +28,25 @@ pub(super) async fn exposition(State(control): State<Arc<Control>>) -> Response 
     }
 }
 
+fn started(control: &Control) -> StartSnapshot {
+    let (plan, listeners) = (&control.facts.plan, &control.facts.listeners);
+    StartSnapshot {
+        backend: plan.backend.label(),
+        backend_reason: plan.backend_reason.clone(),
+        listeners: listeners.iter().map(|(one, _)| (one.name.clone(), one.kind())).collect(),
+        connections_max: plan.backend_config.connections_max * plan.workers,
+        worker_threads: plan.threads,
+        memory_planned: plan.memory.entries.iter().map(|one| (one.owner.clone(), one.bytes)).collect(),
+    }
+}
+
 fn exposed(control: &Control) -> String {
     let journal = &control.journal.metrics;
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let sources = control.facts.shared.sources.as_ref();
     let snapshot = ControlSnapshot {
-        backend: control.facts.plan.backend.label(),
-        backend_reason: control.facts.plan.backend_reason.clone(),
-        listeners: control.facts.listeners.iter().map(|(one, _)| (one.name.clone(), one.kind())).collect(),
-        worker_threads: control.facts.plan.threads,
-        connections_max: control.facts.plan.backend_config.connections_max * control.facts.plan.workers,
-        busiest_address: control
-            .facts
-            .shared
-            .sources
-            .as_ref()
-            .map(|(sources, max)| (sources.busiest(), *max)),
-        memory_planned: control
-            .facts
-            .plan
-            .memory
-            .entries
-            .iter()
-            .map(|one| (one.owner.clone(), one.bytes))
-            .collect(),
+        start: started(control),
+        busiest_address: sources.map(|(sources, max)| (sources.busiest(), *max)),
         ready: control.unready_reason().is_none(),
         memory: control.memory.state(),
         port: control.port.snapshot(),

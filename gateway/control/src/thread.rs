@@ -92,22 +92,29 @@ pub struct Parts {
     pub facts: Facts,
     /// The running workers.
     pub workers: Workers,
-    /// Where workers' messages come in.
-    pub mailbox: Mailbox<ControlMessage>,
-    /// The other end of the mailbox's waker; see [`control_waker`].
-    pub wake_ups: UnixStream,
     /// The verifier of tokens, if tokens are checked.
     pub verifier: Option<Verifier>,
     /// The last frames, where the workers keep some.
     pub capture: Option<CaptureSource>,
     /// The port, where clients come by one.
     pub port: Option<PortSource>,
+    /// The journal's folder, if one is written.
+    pub journal: Option<Claim>,
+    /// What the thread keeps to itself; its handlers share the rest.
+    pub own: OwnParts,
+}
+
+/// What the thread keeps to itself: where orders come from, and what it gives back.
+#[derive(Debug)]
+pub struct OwnParts {
+    /// Where workers' messages come in.
+    pub mailbox: Mailbox<ControlMessage>,
+    /// The other end of the mailbox's waker; see [`control_waker`].
+    pub wake_ups: UnixStream,
     /// The bound control port.
     pub listener: std::net::TcpListener,
     /// The clients' ports; given back when the workers close their listeners.
     pub claims: Claims,
-    /// The journal's folder, if one is written.
-    pub journal: Option<Claim>,
     /// The service manager.
     pub notifier: Notifier,
     /// Where a reload reads from.
@@ -209,37 +216,10 @@ pub fn control_waker() -> io::Result<(Waker, UnixStream)> {
     Ok((Waker::writing_to(written.into()), read))
 }
 
-/// What the thread keeps of its parts for itself; all else is shared ([`Control`]).
-struct Own {
-    mailbox: Mailbox<ControlMessage>,
-    wake_ups: UnixStream,
-    listener: std::net::TcpListener,
-    claims: Claims,
-    notifier: Notifier,
-    source: ReloadSource,
-    log: LogHandle,
-    signals: bool,
-}
-
-/// Divides the parts. With `io_uring` the journal is written through it.
-fn divided(parts: Parts, io_uring: bool) -> io::Result<(Arc<Control>, Own)> {
-    let Parts {
-        config,
-        facts,
-        workers,
-        mailbox,
-        wake_ups,
-        verifier,
-        capture,
-        port,
-        listener,
-        claims,
-        journal,
-        notifier,
-        reload,
-        log,
-        signals,
-    } = parts;
+/// What the handlers share, and what the thread keeps. With `io_uring` the journal is written
+/// through it.
+fn divided(parts: Parts, io_uring: bool) -> io::Result<(Arc<Control>, OwnParts)> {
+    let Parts { config, facts, workers, verifier, capture, port, journal, own } = parts;
     let journal = journal.map_or_else(Journal::off, |claim| Journal::start(claim, io_uring));
     let (connections_max, requests_max) = (config.control.connections_max, config.control.requests_max);
     let frame_body_size_max = config.limits.frame_body_size_max;
@@ -272,13 +252,13 @@ fn divided(parts: Parts, io_uring: bool) -> io::Result<(Arc<Control>, Own)> {
         capture,
         io_uring,
     });
-    Ok((control, Own { mailbox, wake_ups, listener, claims, notifier, source: reload, log, signals }))
+    Ok((control, own))
 }
 
 async fn live(parts: Parts, orders: Orders, io_uring: bool) -> io::Result<Exit> {
     let Orders { commands, inbox: mut orders, ready } = orders;
     let (control, own) = divided(parts, io_uring)?;
-    let Own { mailbox, wake_ups, listener, claims, notifier, source, log, signals } = own;
+    let OwnParts { mailbox, wake_ups, listener, claims, notifier, reload: source, log, signals } = own;
     let (stopped, failed) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
     let inbox = Inbox {
         mailbox,

@@ -1,5 +1,5 @@
 use super::fake::Gateway;
-use gateway_control::exposition::{ControlSnapshot, HttpSnapshot, ReloadSnapshot, exposition};
+use gateway_control::exposition::{ControlSnapshot, HttpSnapshot, ReloadSnapshot, StartSnapshot, exposition};
 use gateway_core::metrics::WorkerMetrics;
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -74,13 +74,15 @@ fn counts_of_all_workers_are_added_up_and_labels_stay_few() {
 
 fn snapshot() -> ControlSnapshot {
     ControlSnapshot {
-        backend: "epoll",
-        backend_reason: String::new(),
-        listeners: vec![("tcp".into(), "tcp"); 2],
-        connections_max: 1,
+        start: StartSnapshot {
+            backend: "epoll",
+            backend_reason: String::new(),
+            listeners: vec![("tcp".into(), "tcp"); 2],
+            connections_max: 1,
+            worker_threads: 1,
+            memory_planned: vec![],
+        },
         busiest_address: Some((40, 500)),
-        worker_threads: 1,
-        memory_planned: vec![],
         ready: true,
         port: Some((true, 2, 1)),
         memory: gateway_control::MemoryState::default(),

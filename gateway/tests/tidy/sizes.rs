@@ -18,8 +18,6 @@ const MORE_FIELDS: &[(&str, usize)] = &[
     ("gateway/config Config", 13),
     ("gateway/config DpdkConfig", 17),
     ("gateway/control Control", 25),
-    ("gateway/control ControlSnapshot", 17),
-    ("gateway/control Parts", 15),
     ("gateway/core Reloadable", 13),
     ("gateway/core Session", 22),
     ("gateway/core WorkerSettings", 15),
@@ -42,7 +40,6 @@ const MORE_FIELDS: &[(&str, usize)] = &[
     ("loadtest/hostile Shared", 15),
     ("loadtest/hostile SuitePlan", 17),
     ("netpoll BackendCounters", 18),
-    ("netpoll Core", 13),
     ("netpoll FaultConfig", 18),
 ];
 

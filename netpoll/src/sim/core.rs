@@ -72,6 +72,28 @@ impl Ord for Scheduled {
     }
 }
 
+/// Events to come, by time; those of one time in the order in which they were scheduled.
+#[derive(Debug, Default)]
+struct Schedule {
+    events: BinaryHeap<Scheduled>,
+    sequence: u64,
+}
+
+impl Schedule {
+    fn push(&mut self, at: u64, event: Event) {
+        self.sequence += 1;
+        self.events.push(Scheduled { at, sequence: self.sequence, event });
+    }
+
+    fn next_at(&self) -> Option<u64> {
+        self.events.peek().map(|scheduled| scheduled.at)
+    }
+
+    fn pop(&mut self) -> Option<Event> {
+        self.events.pop().map(|scheduled| scheduled.event)
+    }
+}
+
 /// What the network knows about one backend.
 #[derive(Debug)]
 pub(super) struct Host {
@@ -105,8 +127,7 @@ pub(super) struct Listener {
 #[derive(Debug)]
 pub(super) struct Core {
     pub(super) now: u64,
-    sequence: u64,
-    events: BinaryHeap<Scheduled>,
+    schedule: Schedule,
     pub(super) rng: Rng,
     pub(super) faults: FaultConfig,
     pub(super) mutation: Option<Mutation>,
@@ -129,8 +150,7 @@ impl Core {
     pub(super) fn new(seed: u64, faults: FaultConfig) -> Core {
         Core {
             now: 0,
-            sequence: 0,
-            events: BinaryHeap::new(),
+            schedule: Schedule::default(),
             rng: Rng::new(seed),
             faults,
             mutation: None,
@@ -208,19 +228,18 @@ impl Core {
     // --- events ---
 
     pub(super) fn schedule(&mut self, at: u64, event: Event) {
-        self.sequence += 1;
-        self.events.push(Scheduled { at: at.max(self.now), sequence: self.sequence, event });
+        self.schedule.push(at.max(self.now), event);
     }
 
     pub(super) fn next_event_at(&self) -> Option<u64> {
-        self.events.peek().map(|scheduled| scheduled.at)
+        self.schedule.next_at()
     }
 
     /// Runs every event that is due, and takes in wake-ups.
     pub(super) fn run_due(&mut self) {
         while self.next_event_at().is_some_and(|at| at <= self.now) {
-            if let Some(scheduled) = self.events.pop() {
-                self.happen(scheduled.event);
+            if let Some(event) = self.schedule.pop() {
+                self.happen(event);
             }
         }
         for host in 0..self.hosts.len() {
@@ -397,7 +416,7 @@ impl Core {
 
     /// Whether nothing will happen any more, apart from deadlines.
     pub(super) fn is_quiet(&self) -> bool {
-        self.events.is_empty() && !(0..self.hosts.len()).any(|host| self.has_work(host))
+        self.schedule.next_at().is_none() && !(0..self.hosts.len()).any(|host| self.has_work(host))
     }
 
     /// The next host to give a turn; lets time pass until there is one.

@@ -11,21 +11,11 @@ use std::sync::Arc;
 /// What the control thread knows at a scrape.
 #[derive(Clone, Debug)]
 pub struct ControlSnapshot {
-    /// Name of the backend.
-    pub backend: &'static str,
-    /// Why it was chosen.
-    pub backend_reason: String,
-    /// Listeners by number: name and transport.
-    pub listeners: Vec<(String, &'static str)>,
-    /// Connections that the gateway can hold.
-    pub connections_max: usize,
+    /// What was settled at the start.
+    pub start: StartSnapshot,
     /// Connections of the address that has the most, and how many one may have; `None`: they are
     /// not counted.
     pub busiest_address: Option<(u32, u32)>,
-    /// Threads that run the workers.
-    pub worker_threads: usize,
-    /// Memory reserved at the start, by owner, in bytes.
-    pub memory_planned: Vec<(String, u64)>,
     /// Whether clients should be sent here.
     pub ready: bool,
     /// How near the end of memory is.
@@ -47,6 +37,23 @@ pub struct ControlSnapshot {
     pub journal: [u64; 4],
     /// Messages in workers' mailboxes now.
     pub mailbox_depths: Vec<usize>,
+}
+
+/// What was settled at the start, and does not change.
+#[derive(Clone, Debug)]
+pub struct StartSnapshot {
+    /// Name of the backend.
+    pub backend: &'static str,
+    /// Why it was chosen.
+    pub backend_reason: String,
+    /// Listeners by number: name and kind.
+    pub listeners: Vec<(String, &'static str)>,
+    /// Connections that the gateway can hold.
+    pub connections_max: usize,
+    /// Threads that run the workers.
+    pub worker_threads: usize,
+    /// Memory reserved, by owner, in bytes.
+    pub memory_planned: Vec<(String, u64)>,
 }
 
 /// Counts of the HTTP server.
@@ -86,17 +93,17 @@ pub struct ReloadSnapshot {
 /// What was fixed at the start.
 pub(super) fn build(families: &mut Families, control: &ControlSnapshot, workers: usize) {
     families.rows(&table::BUILD_INFO, [(vec![env!("CARGO_PKG_VERSION").to_owned()], 1.0)]);
-    let backend = vec![control.backend.to_owned(), control.backend_reason.clone()];
+    let backend = vec![control.start.backend.to_owned(), control.start.backend_reason.clone()];
     families.rows(&table::BACKEND_INFO, [(backend, 1.0)]);
     families.value(&table::WORKERS, workers as f64);
-    let threads = control.worker_threads as f64;
+    let threads = control.start.worker_threads as f64;
     families.value(&table::WORKER_THREADS, threads);
-    families.value(&table::CONNECTIONS_MAX, control.connections_max as f64);
+    families.value(&table::CONNECTIONS_MAX, control.start.connections_max as f64);
     let (busiest, max) = control.busiest_address.unwrap_or_default();
     families.value(&table::ADDRESS_CONNECTIONS, f64::from(busiest));
     families.value(&table::ADDRESS_CONNECTIONS_MAX, f64::from(max));
     families.value(&table::READY, f64::from(u8::from(control.ready)));
-    let planned = control.memory_planned.iter();
+    let planned = control.start.memory_planned.iter();
     let planned = planned.map(|(owner, bytes)| (vec![owner.clone()], *bytes as f64));
     families.rows(&table::MEMORY_PLANNED_BYTES, planned);
     memory_state(families, &control.memory);

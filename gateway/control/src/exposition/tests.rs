@@ -9,13 +9,15 @@ use std::collections::BTreeSet;
 /// A gateway with everything that has metrics of its own, but the TCP/IP stack in user space.
 fn snapshot() -> ControlSnapshot {
     ControlSnapshot {
-        backend: "epoll",
-        backend_reason: "asked for".into(),
-        listeners: vec![("tcp".into(), "tcp")],
-        connections_max: 1,
+        start: StartSnapshot {
+            backend: "epoll",
+            backend_reason: "asked for".into(),
+            listeners: vec![("tcp".into(), "tcp")],
+            connections_max: 1,
+            worker_threads: 1,
+            memory_planned: vec![("rooms".into(), 1)],
+        },
         busiest_address: Some((40, 500)),
-        worker_threads: 1,
-        memory_planned: vec![("rooms".into(), 1)],
         ready: true,
         port: Some((true, 2, 1)),
         memory: MemoryState { reading: Some(Reading { used: 1, limit: 2 }), ..MemoryState::default() },
