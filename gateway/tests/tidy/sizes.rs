@@ -21,7 +21,6 @@ const MORE_FIELDS: &[(&str, usize)] = &[
     ("gateway/core Reloadable", 13),
     ("gateway/core Session", 22),
     ("gateway/core WorkerSettings", 15),
-    ("loadtest FleetStats", 13),
     ("loadtest Flow", 18),
     ("loadtest FlowReport", 13),
     ("loadtest Report", 30),

@@ -57,7 +57,6 @@ pub(crate) struct FleetStats {
     /// Connections that a ramp made ready, and when the last of them was.
     pub(crate) opened: u64,
     pub(crate) opened_by: u64,
-    pub(crate) attempts: u64,
     pub(crate) retried: u64,
     /// Connections that closed because this side asked for it, and the time from asking to the
     /// backend's confirmation.
@@ -239,7 +238,6 @@ impl Fleet {
         connection.link = Link::new();
         connection.link.stage = Stage::Connecting;
         self.under_way += 1;
-        self.stats.attempts += 1;
         self.set_timer(local as usize, now + self.plan.timeout.as_nanos() as u64);
     }
 
@@ -322,7 +320,6 @@ impl FleetStats {
         self.first_started = self.first_started.min(other.first_started);
         self.opened_by = self.opened_by.max(other.opened_by);
         self.opened += other.opened;
-        self.attempts += other.attempts;
         self.retried += other.retried;
         self.departed += other.departed;
         self.established += other.established;
@@ -339,7 +336,6 @@ impl FleetStats {
             first_started: 0,
             opened: 0,
             opened_by: 0,
-            attempts: 0,
             retried: 0,
             departed: 0,
             parting: growing(),
