@@ -13,7 +13,7 @@ HOST = $(shell rustc --print host-tuple | tr a-z- A-Z_)
 HAS_DPDK = $(shell pkg-config --exists libdpdk && echo yes)
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help run build test unit e2e conformance dpdk check bench memory fairness hostile browsers sanitize million docs setup-tests fuzz clean
+.PHONY: help run build test unit e2e conformance dpdk check bench memory fairness hostile browsers sanitize million docs arm64 setup-tests fuzz clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -96,6 +96,13 @@ million: ## a million connections through every stage (BACKEND=io_uring|epoll|dp
 	cargo build --release -p gateway -p loadtest -p bench $(if $(filter dpdk,$(BACKEND)),$(DPDK))
 	target/release/loadtest run configs/loadtest.million.toml --gateway target/release/gateway --floor target/release/bench \
 		--gateway-backend $(BACKEND) --connections $(CONNECTIONS) --transport $(TRANSPORT) --report $(REPORT)
+
+arm64: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER = aarch64-linux-gnu-gcc
+arm64: export RUSTFLAGS = -C target-feature=+crt-static
+arm64: ## the gateway for arm64, one static file below target/aarch64-unknown-linux-gnu; it is run under emulation (installs a cross compiler and qemu-user; needs root)
+	.ci/setup-arm64.sh
+	cargo build --release --locked -p gateway --target aarch64-unknown-linux-gnu
+	gateway/tests/e2e/arm64.sh
 
 docs: ## the documents as a book, target/docs/book/index.html (installs mdBook the first time, some minutes)
 	.ci/docs.sh $(CACHE)
