@@ -341,13 +341,15 @@ impl Stack {
 
     // --- the owner ---
 
-    /// The next event: opened connections first, then payloads, then closed connections.
+    /// The next event: opened connections first, then payloads, then peers' FINs and closed
+    /// connections.
     pub fn next_event(&mut self) -> Option<Event> {
         Some(match self.tcp.next_report()? {
             Report::Accepted { connection, listener, peer } => Event::Accepted { connection, listener, peer },
             Report::Connected(connection) => Event::Connected { connection },
             Report::Sent(connection) => Event::Sent { connection },
             Report::Received(connection, buffer) => Event::Received { connection, buffer },
+            Report::PeerFinished(connection) => Event::PeerFinished { connection },
             Report::Closed(connection, reason) => Event::Closed { connection, reason },
         })
     }

@@ -83,7 +83,7 @@ impl End {
                     }
                     Event::Received { buffer, .. } => self.received += buffer.len(),
                     Event::Closed { .. } => self.closed += 1,
-                    Event::Sent { .. } => {}
+                    Event::Sent { .. } | Event::PeerFinished { .. } => {}
                 }
             }
         }

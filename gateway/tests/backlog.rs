@@ -14,7 +14,9 @@ use gateway_proto::body::Target;
 use gateway_proto::frame::Operation;
 use gateway_proto::websocket::Opcode;
 use netpoll::sim::{FaultConfig, SimBackend, SimNetwork};
-use netpoll::{Backend, BackendConfig, Completion, Completions, ConnectionId, PoolSize, Waker, mailbox};
+use netpoll::{
+    Backend, BackendConfig, Completion, Completions, ConnectionId, Introspect, PoolSize, Waker, mailbox,
+};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -203,5 +205,27 @@ fn what_came_before_the_end_is_handled_before_it() {
             world.heard[&other].windows(3).filter(|window| window == b"one").count() == 500
         });
         world.until("the end", |world| world.sessions() == 1);
+    }
+}
+
+/// The end comes in one poll with the frames, most of which wait for a later turn.
+#[test]
+fn what_came_before_the_end_is_answered_before_it() {
+    for websocket in [false, true] {
+        let mut world = World::new();
+        let (greedy, _other) = (world.login(1, websocket), world.login(2, false));
+        let before = world.clients.counters().receive_bytes;
+        let bytes: Vec<u8> = if websocket {
+            heartbeats().flat_map(|frame| masked(Opcode::Binary, true, &frame)).collect()
+        } else {
+            heartbeats().flatten().collect()
+        };
+        world.send(greedy, &bytes);
+        world.clients.finish(greedy, None);
+        world.until("the end", |world| world.sessions() == 1);
+        // What comes after the client's end is discarded, and counted.
+        world.until("all that was sent", |world| world.network.is_quiet());
+        let answer = if websocket { 2 + 20 } else { 20 };
+        assert_eq!(world.clients.counters().receive_bytes - before, (FRAMES * answer) as u64);
     }
 }

@@ -100,7 +100,7 @@ impl World {
                 Completion::Received { connection, buffer } => {
                     self.heard.get_mut(&connection).unwrap().extend_from_slice(buffer.as_slice());
                 }
-                Completion::Sent { .. } => {}
+                Completion::Sent { .. } | Completion::PeerFinished { .. } => {}
                 other => panic!("{other:?}"),
             }
         }

@@ -60,7 +60,7 @@ fn turn(backend: &mut UringBackend, batch: &mut Completions) -> (usize, usize) {
         match completion {
             Completion::Accepted { .. } | Completion::Connected { .. } => opened += 1,
             Completion::Received { buffer, .. } => bytes += buffer.len(),
-            Completion::Sent { .. } | Completion::Closed { .. } => {}
+            Completion::Sent { .. } | Completion::PeerFinished { .. } | Completion::Closed { .. } => {}
         }
     }
     (opened, bytes)

@@ -6,6 +6,9 @@
 //!   Connecting ─┘└────► PeerFinished ──────────► Ended (─► Closing)   peer's FIN, queue, end
 //! ```
 //!
+//! The peer's FIN is reported behind the bytes before it. The connection ends in a later poll: once
+//! the owner has had the batch, receives (a stop holds the end back), and has nothing queued.
+//!
 //! A backend moves bytes. [`Common`] keeps what waits to be sent, decides which state follows, and
 //! remembers what is to be reported. The system calls (or submissions) that belong to a step are
 //! the backend's: methods here return what is to be done.
@@ -19,9 +22,9 @@ use crate::discarding::Discards;
 use crate::fifo::Fifo;
 use crate::send_queue::SendQueue;
 use crate::{
-    AdoptError, BackendConfig, BackendCounters, Buffer, BufferPools, CloseReason, Completion, ConnectionId,
-    Held, LastCopy, Phase, PieceStore, PoolId, PoolSet, Priority, Refusal, ReleaseError, SendError,
-    SendStoreLevel, SharedBuffer, Timestamp, Waiting,
+    AdoptError, BackendConfig, BackendCounters, Buffer, BufferPools, CloseReason, Completion, Completions,
+    ConnectionId, Held, LastCopy, Phase, PieceStore, PoolId, PoolSet, Priority, Refusal, ReleaseError,
+    SendError, SendStoreLevel, SharedBuffer, Timestamp, Waiting,
 };
 use std::io;
 use std::time::Duration;
@@ -119,12 +122,23 @@ impl Life {
     pub(crate) fn is_waiting(&self) -> bool {
         self.place != NOWHERE
     }
+
+    /// Whether the owner may send more.
+    fn awaits_sent(&self) -> bool {
+        match self.state {
+            State::Open => true,
+            State::PeerFinished => self.reason != CloseReason::Local,
+            _ => false,
+        }
+    }
 }
 
 /// A backend's slot: a [`Life`] and what the backend adds to it.
 pub(crate) trait Slot {
     fn life(&self) -> &Life;
     fn life_mut(&mut self) -> &mut Life;
+    /// Whether the owner has stopped receiving.
+    fn is_stopped(&self) -> bool;
 }
 
 /// A fact to report that did not come out of a receive or an accept.
@@ -151,6 +165,17 @@ pub(crate) enum Emptied {
     Nothing,
     /// The last message has left: FIN is to follow.
     Shut,
+    /// Both sides have finished.
+    End(CloseReason),
+}
+
+/// What follows from the peer's FIN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PeerFinish {
+    /// It was known, or the queue comes first.
+    Nothing,
+    /// The FIN is reported; whether the connection ends is asked again in the next poll.
+    Reported,
     /// Both sides have finished.
     End(CloseReason),
 }
@@ -316,16 +341,15 @@ impl<S: Slot> Common<S> {
         self.counters.send_copies += life.queue.retain(&mut self.pieces, &mut self.pools, self.copy_break);
     }
 
-    /// Handles an empty queue: the socket has taken everything.
+    /// Handles an empty queue: the socket has taken everything. Where the peer has finished, the
+    /// owner has had every batch that was reported.
     pub(crate) fn queue_emptied(&mut self, id: ConnectionId) -> Emptied {
         let Some(slot) = self.table.get_mut(id) else { return Emptied::Nothing };
+        let is_stopped = slot.is_stopped();
         let life = slot.life_mut();
         match life.state {
             State::Open => {
-                if life.is_waiting() {
-                    self.stop_waiting(id);
-                    self.notices.push_back(Notice::Sent(id));
-                }
+                self.report_sent(id);
                 Emptied::Nothing
             }
             State::Finishing => {
@@ -333,8 +357,22 @@ impl<S: Slot> Common<S> {
                 self.stop_waiting(id);
                 Emptied::Shut
             }
-            State::PeerFinished => Emptied::End(life.reason),
+            State::PeerFinished if life.reason == CloseReason::Local || !is_stopped => {
+                Emptied::End(life.reason)
+            }
+            State::PeerFinished => {
+                self.report_sent(id);
+                Emptied::Nothing // the resume asks again
+            }
             _ => Emptied::Nothing,
+        }
+    }
+
+    /// The queue is empty again: reports that, if it had to wait.
+    fn report_sent(&mut self, id: ConnectionId) {
+        if self.is_waiting(id) {
+            self.stop_waiting(id);
+            self.notices.push_back(Notice::Sent(id));
         }
     }
 
@@ -399,18 +437,23 @@ impl<S: Slot> Common<S> {
 
     // --- ending ---
 
-    /// Handles the peer's FIN. Returns why the connection ends now, or `None` when it goes on
-    /// because something is queued for the peer, which may have closed only its own side.
-    pub(crate) fn peer_finished(&mut self, id: ConnectionId) -> Option<CloseReason> {
-        let life = self.table.get_mut(id)?.life_mut();
-        if life.state.is_over() {
-            return None;
+    /// Handles the peer's FIN, which lies behind all of its bytes: reports it to an owner that has
+    /// not finished. Called with room in the batch.
+    pub(crate) fn peer_finished(&mut self, id: ConnectionId, batch: &mut Completions) -> PeerFinish {
+        let Some(life) = self.table.get_mut(id).map(Slot::life_mut) else { return PeerFinish::Nothing };
+        match life.state {
+            State::Open => {
+                life.state = State::PeerFinished;
+                batch.push(Completion::PeerFinished { connection: id });
+                PeerFinish::Reported
+            }
+            State::Finishing if !life.queue.is_empty() => {
+                life.state = State::PeerFinished;
+                PeerFinish::Nothing
+            }
+            State::Finishing | State::Finished => PeerFinish::End(life.reason),
+            _ => PeerFinish::Nothing,
         }
-        if life.queue.is_empty() {
-            return Some(life.reason);
-        }
-        life.state = State::PeerFinished;
-        None
     }
 
     /// Drops what is queued; false when the connection has ended before.
@@ -478,7 +521,7 @@ impl<S: Slot> Common<S> {
                 // A released connection is not reported here any more.
                 Notice::Connected(id) if self.table.get(id).is_none() => {}
                 // A finished or closed connection does not need `Sent`.
-                Notice::Sent(id) if self.table.get(id).is_none_or(|s| s.life().state != State::Open) => {}
+                Notice::Sent(id) if !self.table.get(id).is_some_and(|slot| slot.life().awaits_sent()) => {}
                 notice => return Some(notice),
             }
         }

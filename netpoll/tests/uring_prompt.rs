@@ -97,7 +97,8 @@ fn serve(server: &mut impl Waits, done: &AtomicBool) {
                         }
                     }
                 }
-                Completion::Closed { .. } => {} // the clients have all that they asked for
+                // The clients have all that they asked for.
+                Completion::PeerFinished { .. } | Completion::Closed { .. } => {}
                 other => panic!("{other:?}"),
             }
         }

@@ -35,7 +35,7 @@ fn turn(backend: &mut UringBackend, batch: &mut Completions, seen: &mut Seen, ec
                 }
             }
             Completion::Closed { .. } => seen.closed += 1,
-            Completion::Sent { .. } => {}
+            Completion::Sent { .. } | Completion::PeerFinished { .. } => {}
         }
     }
 }

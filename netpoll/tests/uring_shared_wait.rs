@@ -87,7 +87,7 @@ impl Member {
                 Completion::Accepted { connection, .. } => self.accepted.push(connection),
                 Completion::Received { buffer, .. } => self.received += buffer.as_slice().len(),
                 Completion::Closed { .. } => self.closed += 1,
-                Completion::Sent { .. } | Completion::Connected { .. } => {}
+                Completion::Sent { .. } | Completion::Connected { .. } | Completion::PeerFinished { .. } => {}
             }
         }
         news | self.backend.flush_before_wait(LONG).unwrap().is_zero()

@@ -60,6 +60,7 @@ impl Host {
                     }
                 }
                 Completion::Sent { .. } => self.sent += 1,
+                Completion::PeerFinished { .. } => {}
                 Completion::Closed { connection, reason } => self.closed.push((connection, reason)),
             }
         }

@@ -148,7 +148,9 @@ pub(in crate::tcp) struct Turn {
     pub(in crate::tcp) moved: LastCopy,
 }
 
-/// Events for the owner, in this order: notices, payloads, closed connections.
+/// Events for the owner, in this order: notices, payloads, ends. An end is the peer's FIN, where
+/// that was not reported (`Facts::FIN_UNREPORTED`), or the connection's. Each connection has one at
+/// most.
 #[derive(Debug)]
 pub(in crate::tcp) struct Reports {
     pub(in crate::tcp) notices: VecDeque<Notice>,

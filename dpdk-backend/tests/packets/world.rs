@@ -172,7 +172,9 @@ impl World {
         }
     }
 
+    /// A turn as a backend takes it: the owner has what was received before answers leave.
     pub(crate) fn poll(&mut self) {
+        self.note_events();
         self.stack.poll(self.now, &mut self.wire);
         while let Some(frame) = self.wire.out.pop_front() {
             if self.print {
@@ -180,6 +182,10 @@ impl World {
             }
             self.frames.push_back((self.now, frame));
         }
+        self.note_events();
+    }
+
+    fn note_events(&mut self) {
         while let Some(event) = self.stack.next_event() {
             self.note(event);
         }
@@ -214,6 +220,7 @@ impl World {
                 }
                 return;
             }
+            Event::PeerFinished { .. } => return, // the contract suite's subject
             Event::Closed { reason, .. } => {
                 // The next SYN is answered with numbers of its own.
                 self.peer.own_known = false;

@@ -99,7 +99,7 @@ impl Host {
             match event {
                 Event::Accepted { connection, peer, .. } => self.accepted(connection, peer),
                 Event::Connected { connection } => self.talk(connection).is_open = true,
-                Event::Sent { .. } => {}
+                Event::Sent { .. } | Event::PeerFinished { .. } => {}
                 Event::Received { connection, buffer } => {
                     let talk = self.talk(connection);
                     talk.hears.check(talk.heard, buffer.as_slice());

@@ -31,7 +31,7 @@ impl World {
                 client.end = Some(reason);
                 self.judge_end(id);
             }
-            Completion::Sent { .. } => {}
+            Completion::Sent { .. } | Completion::PeerFinished { .. } => {}
             Completion::Accepted { .. } => panic!("clients do not listen"),
         }
     }

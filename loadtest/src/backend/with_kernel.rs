@@ -94,6 +94,9 @@ fn moved(completion: Completion, bound: usize) -> Completion {
             Completion::Received { connection: behind(connection, bound), buffer }
         }
         Completion::Sent { connection } => Completion::Sent { connection: behind(connection, bound) },
+        Completion::PeerFinished { connection } => {
+            Completion::PeerFinished { connection: behind(connection, bound) }
+        }
         Completion::Closed { connection, reason } => {
             Completion::Closed { connection: behind(connection, bound), reason }
         }

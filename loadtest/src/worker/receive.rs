@@ -36,7 +36,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
                 Some(Err(pusher)) => self.pusher_closed(pusher, reason),
                 None => {}
             },
-            Completion::Accepted { .. } | Completion::Sent { .. } => {}
+            Completion::Accepted { .. } | Completion::Sent { .. } | Completion::PeerFinished { .. } => {}
         }
     }
 

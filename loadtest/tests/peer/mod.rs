@@ -132,7 +132,9 @@ impl Server {
                         self.sessions.remove(&connection);
                         self.order.retain(|id| *id != connection);
                     }
-                    Completion::Connected { .. } | Completion::Sent { .. } => {}
+                    Completion::Connected { .. }
+                    | Completion::Sent { .. }
+                    | Completion::PeerFinished { .. } => {}
                 }
             }
         }

@@ -18,6 +18,8 @@ pub struct Ledger {
     live: BTreeMap<ConnectionId, Stage>,
     /// Released, and not adopted since.
     away: BTreeMap<ConnectionId, Stage>,
+    /// The peer's end was reported.
+    half_closed: HashSet<ConnectionId>,
     slots: HashSet<usize>,
     ever: HashSet<ConnectionId>,
     opened: u64,
@@ -52,6 +54,11 @@ impl Ledger {
             Completion::Received { connection, buffer } => {
                 self.must_be_open(*connection, "Received");
                 assert!(!buffer.is_empty(), "{connection:?}: Received nothing");
+                assert!(!self.half_closed.contains(connection), "{connection:?}: Received behind the end");
+            }
+            Completion::PeerFinished { connection } => {
+                self.must_be_open(*connection, "PeerFinished");
+                assert!(self.half_closed.insert(*connection), "{connection:?}: PeerFinished twice");
             }
             Completion::Sent { connection } => self.must_be_open(*connection, "Sent"),
             Completion::Closed { connection, reason } => self.close(*connection, *reason),
@@ -113,6 +120,7 @@ impl Ledger {
             assert_eq!(stage, Some(Stage::Connecting), "{id:?}: Refused while open");
         }
         self.slots.remove(&id.index());
+        self.half_closed.remove(&id);
         self.closed += 1;
     }
 }
@@ -138,6 +146,8 @@ mod tests {
         let connected = Completion::Connected { connection: ID };
         assert!(verdict(&[connected, Completion::Sent { connection: ID }, closed()]));
         assert!(verdict(&[closed()]));
+        let connected = Completion::Connected { connection: ID };
+        assert!(verdict(&[connected, Completion::PeerFinished { connection: ID }, closed()]));
     }
 
     #[test]
@@ -167,6 +177,10 @@ mod tests {
         assert!(!verdict(&[closed(), closed()]), "closed twice");
         assert!(!verdict(&[closed(), Completion::Sent { connection: ID }]), "after the close");
         assert!(!verdict(&[Completion::Sent { connection: ID }]), "before the opening");
+        let (connected, finished) =
+            (|| Completion::Connected { connection: ID }, || Completion::PeerFinished { connection: ID });
+        assert!(!verdict(&[connected(), finished(), finished()]), "one end twice");
+        assert!(!verdict(&[finished()]), "an end before the opening");
         let peer = ([127, 0, 0, 1], 1).into();
         let listener = netpoll::ListenerId(0);
         assert!(!verdict(&[Completion::Accepted { connection: ID, listener, peer }]), "an id in use");

@@ -25,7 +25,7 @@ mod world;
 pub use harness::{Harness, Pair};
 pub use ledger::Ledger;
 pub use netpoll::sim::Rng;
-pub use party::{Arrival, Mode, Party};
+pub use party::{Arrival, Ends, Mode, Party};
 pub use pattern::Pattern;
 pub use world::{Setup, Side, SuccessorWorld, World};
 
@@ -111,6 +111,15 @@ macro_rules! contract_suite {
             finishing: finish_behind_a_peers_finish_is_local;
             finishing: finish_after_a_reset_ends;
             finishing: a_peers_finish_leaves_our_queue;
+            half_closing: requests_before_a_half_close_are_all_answered;
+            half_closing: requests_are_answered_in_batches_of_any_size;
+            half_closing: an_end_waits_for_an_owner_that_answers_later;
+            half_closing: a_peer_that_has_sent_nothing_ends;
+            half_closing: a_held_connection_is_told_that_its_queue_is_empty;
+            half_closing: finish_behind_a_held_end;
+            half_closing: close_behind_a_held_end;
+            half_closing: a_reset_behind_a_held_end_is_heard;
+            half_closing: crowds_of_half_closing_peers_are_answered;
             stopping: a_stopped_connection_is_left_unread;
             stopping: what_lay_there_is_reported_after_the_resume;
             stopping: stopping_in_the_middle_loses_nothing;
@@ -152,6 +161,7 @@ macro_rules! handover_suite {
             handover: releasing_is_no_event;
             handover: an_end_goes_on_in_a_successor;
             handover: a_peers_end_goes_along;
+            handover: a_held_end_goes_along;
             handover: a_queue_without_room_is_refused_whole;
         }
     };

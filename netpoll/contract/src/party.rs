@@ -40,6 +40,15 @@ struct Outgoing {
     piece_max: usize,
 }
 
+/// Ends of peers, as one side sees them.
+#[derive(Debug, Default)]
+pub struct Ends {
+    /// Every `PeerFinished`, oldest first.
+    pub reported: Vec<ConnectionId>,
+    /// A `PeerFinished` stops its connection: its end waits for the resume.
+    pub are_held: bool,
+}
+
 /// The owner of one side.
 #[derive(Debug, Default)]
 pub struct Party {
@@ -53,6 +62,8 @@ pub struct Party {
     pub connected: Vec<ConnectionId>,
     /// Every `Closed`.
     pub closed: BTreeMap<ConnectionId, CloseReason>,
+    /// What became of peers' ends.
+    pub ends: Ends,
     /// How often `Sent` came.
     pub sent: BTreeMap<ConnectionId, usize>,
     /// Buffers kept in [`Mode::Hold`].
@@ -83,6 +94,12 @@ impl Party {
             }
             Completion::Connected { connection } => self.connected.push(connection),
             Completion::Received { connection, buffer } => self.receive(backend, connection, buffer),
+            Completion::PeerFinished { connection } => {
+                self.ends.reported.push(connection);
+                if self.ends.are_held {
+                    backend.set_receiving(connection, false);
+                }
+            }
             Completion::Sent { connection } => *self.sent.entry(connection).or_default() += 1,
             Completion::Closed { connection, reason } => {
                 assert_eq!(backend.queued_bytes(connection), 0, "a dead id has no queue");

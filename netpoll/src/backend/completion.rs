@@ -29,12 +29,29 @@ pub enum Completion {
         /// The bytes. The receiver of the completion owns the buffer.
         buffer: Buffer,
     },
+    /// The peer has ended its side (FIN), behind all bytes that were reported. It may still read
+    /// (RFC 9293, 3.6: a half-close), so what is sent to it leaves. At most once, and not after the
+    /// owner's own end.
+    ///
+    /// The owner need not do anything: see `Closed`. One that has answers under way which it cannot
+    /// send while it handles this batch holds the end back by
+    /// [`Backend::set_receiving`](crate::Backend::set_receiving), and resumes when they are sent.
+    PeerFinished {
+        /// The connection that the peer ended its side of.
+        connection: ConnectionId,
+    },
     /// A send queue that had to wait for its peer is empty again.
     Sent {
         /// The connection that has the queue.
         connection: ConnectionId,
     },
     /// The connection has ended and its id is dead.
+    ///
+    /// After the peer's FIN this comes once the owner has had the batch with `PeerFinished`, has
+    /// not stopped the connection ([`Backend::set_receiving`](crate::Backend::set_receiving)),
+    /// has none of its bytes unread ([`Backend::unread`](crate::Backend::unread)), and the
+    /// socket has taken what is queued. So an end never overtakes the answers to what came
+    /// before it. A reset, or another error, ends the connection at once.
     Closed {
         /// The connection that ended.
         connection: ConnectionId,

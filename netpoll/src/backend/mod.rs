@@ -17,7 +17,8 @@
 //! ```text
 //!   Accepted ─┐                         ┌─ Received* (in order, pooled buffers)
 //!             ├─► open ── send*, ───────┼─ Sent (a queue that had to wait is empty again)
-//!   Connected ┘      finish or close    └─ Closed, exactly once; the id is dead from here on
+//!   Connected ┘      finish or close    ├─ PeerFinished, behind the last Received
+//!                                       └─ Closed, exactly once; the id is dead from here on
 //! ```
 //!
 //! Promises that the contract suite (`netpoll-contract`) holds every backend to:
@@ -30,6 +31,8 @@
 //! * a full send queue returns the buffer; an empty one always takes a piece, whatever other
 //!   connections hold;
 //! * what is sent before `Connected` is queued, and leaves when the connection is open;
+//! * a peer's end overtakes nothing: what came before it is reported, the owner handles that, and
+//!   what the owner sends then leaves before the connection ends ([`Completion::Closed`]);
 //! * a connection that its owner finished or closed ends with `Closed { Local }`, whichever side's
 //!   FIN came first; only an error in between has another reason;
 //! * after [`Backend::finish`] what the peer still sends is received and discarded, whether or not
@@ -144,7 +147,8 @@ pub trait Backend: Queues + Introspect {
     ///   reported: at most the rest of the batch, and the receive buffers that the system was lent.
     /// * Bytes that arrive meanwhile are reported after the resume, in order and once.
     /// * The peer's end may lie behind unread bytes, where no system reports it: it is reported at
-    ///   the latest after the resume. An owner that stops a connection therefore resumes or ends it
+    ///   the latest after the resume. One that was reported ([`Completion::PeerFinished`]) ends the
+    ///   connection after the resume. An owner that stops a connection therefore resumes or ends it
     ///   within a bounded time.
     /// * [`Backend::finish`] overrules it: what the peer sends is received and discarded, as
     ///   always. [`Backend::close`] finds unread bytes, and resets.

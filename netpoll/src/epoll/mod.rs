@@ -20,7 +20,7 @@ mod slot;
 
 use crate::PieceStore;
 use crate::fifo::Fifo;
-use crate::lifecycle::{Common, Emptied, Finish, Notice, State, common_queues};
+use crate::lifecycle::{Common, Emptied, Finish, Notice, PeerFinish, State, common_queues};
 use crate::send_queue::PIECES_PER_WRITE;
 use crate::sys::{descriptors, socket};
 use crate::{
@@ -326,7 +326,7 @@ impl EpollBackend {
             return true; // stopped since it became ready
         }
         if slot.life.state != State::Open {
-            self.discard_one(connection);
+            self.discard_one(connection, batch);
             return true;
         }
         let Some(mut buffer) = self.common.pools.take_receive() else {
@@ -346,7 +346,7 @@ impl EpollBackend {
             }
             nothing => {
                 self.common.pools.give_back(buffer);
-                self.received_nothing(connection, nothing);
+                self.received_nothing(connection, nothing, batch);
             }
         }
         true
@@ -355,7 +355,7 @@ impl EpollBackend {
     /// Discards what arrives after the owner has finished. Left unread, it would make the kernel
     /// reset the connection in the end, and the peer could lose a last message that it has not
     /// read.
-    fn discard_one(&mut self, connection: ConnectionId) {
+    fn discard_one(&mut self, connection: ConnectionId, batch: &mut Completions) {
         let Some(slot) = self.common.table.get_mut(connection) else { return };
         if !slot.life.state.receives() {
             return; // closed since it became ready
@@ -371,18 +371,24 @@ impl EpollBackend {
                     self.mark_ready(connection);
                 }
             }
-            nothing => self.received_nothing(connection, nothing),
+            nothing => self.received_nothing(connection, nothing, batch),
         }
     }
 
     /// Handles a receive that returned the peer's FIN, or an error.
-    fn received_nothing(&mut self, connection: ConnectionId, result: io::Result<usize>) {
+    fn received_nothing(
+        &mut self,
+        connection: ConnectionId,
+        result: io::Result<usize>,
+        batch: &mut Completions,
+    ) {
         match result.map_err(|error| (error.kind(), error)) {
-            Ok(_) => {
-                if let Some(reason) = self.common.peer_finished(connection) {
-                    self.end(connection, reason);
-                }
-            }
+            Ok(_) => match self.common.peer_finished(connection, batch) {
+                PeerFinish::Nothing => {}
+                // The next poll sends what the owner queues, then asks for the end.
+                PeerFinish::Reported => self.mark_dirty(connection),
+                PeerFinish::End(reason) => self.end(connection, reason),
+            },
             Err((io::ErrorKind::WouldBlock, _)) => {}
             Err((io::ErrorKind::Interrupted, _)) => self.mark_ready(connection),
             Err((_, error)) => self.end(connection, CloseReason::of_error(&error)),
@@ -534,6 +540,9 @@ impl Backend for EpollBackend {
     fn set_receiving(&mut self, connection: ConnectionId, receiving: bool) {
         let Some(slot) = self.common.table.get_mut(connection) else { return };
         if std::mem::replace(&mut slot.stopped, !receiving) && receiving {
+            if slot.life.state == State::PeerFinished {
+                return self.mark_dirty(connection); // its end was held back
+            }
             self.mark_ready(connection);
         }
     }

@@ -9,6 +9,9 @@ impl Slot for Life {
     fn life_mut(&mut self) -> &mut Life {
         self
     }
+    fn is_stopped(&self) -> bool {
+        false
+    }
 }
 
 fn common(count: usize) -> (Common<Life>, Vec<ConnectionId>) {
@@ -20,6 +23,10 @@ fn common(count: usize) -> (Common<Life>, Vec<ConnectionId>) {
 fn queue(common: &mut Common<Life>, id: ConnectionId) {
     let bytes = common.pools.copy(b"bytes").unwrap().freeze();
     common.queue(id, bytes, Priority::Reply).unwrap();
+}
+
+fn finish_peer(common: &mut Common<Life>, id: ConnectionId) -> PeerFinish {
+    common.peer_finished(id, &mut Completions::with_capacity(1))
 }
 
 fn waiting(common: &Common<Life>) -> Vec<usize> {
@@ -50,7 +57,8 @@ fn waiting_connections_are_listed_once_until_their_queue_is_empty_or_they_end() 
     assert_eq!(waiting(&common), [1, 3], "a last message behind a slow queue waits, too");
     common.sent(ids[3], 5);
     assert_eq!(common.queue_emptied(ids[3]), Emptied::Shut);
-    assert_eq!(common.peer_finished(ids[1]), None);
+    assert_eq!(finish_peer(&mut common, ids[1]), PeerFinish::Reported);
+    assert_eq!(finish_peer(&mut common, ids[1]), PeerFinish::Nothing);
     assert_eq!(waiting(&common), [1]);
     common.sent(ids[1], 5);
     let Emptied::End(reason) = common.queue_emptied(ids[1]) else { panic!("both have finished") };
@@ -97,7 +105,7 @@ fn the_last_copy_is_kept_only_until_the_wait() {
 fn a_connection_that_its_owner_finished_ends_as_local() {
     let (mut common, ids) = common(1);
     queue(&mut common, ids[0]);
-    assert_eq!(common.peer_finished(ids[0]), None);
+    assert_eq!(finish_peer(&mut common, ids[0]), PeerFinish::Reported);
     assert_eq!(common.finish(ids[0], None), Finish::Flush);
     common.sent(ids[0], 5);
     assert_eq!(common.queue_emptied(ids[0]), Emptied::End(CloseReason::Local));

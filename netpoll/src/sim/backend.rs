@@ -10,7 +10,7 @@ use super::slot::Slot;
 use super::socket::Stop;
 use super::{Mutation, SimNetwork};
 use crate::PieceStore;
-use crate::lifecycle::{Common, Emptied, Finish, Notice, State, common_queues};
+use crate::lifecycle::{Common, Emptied, Finish, Notice, PeerFinish, State, common_queues};
 use crate::send_queue::PIECES_PER_WRITE;
 use crate::{
     Backend, BackendConfig, BackendCounters, BufferPools, CloseReason, Completion, Completions, ConnectError,
@@ -180,7 +180,7 @@ impl SimBackend {
         let socket = slot.socket;
         if slot.life.state != State::Open {
             if slot.life.state.receives() {
-                self.discard_one(core, connection, socket);
+                self.discard_one(core, connection, socket, batch);
             }
             return true;
         }
@@ -199,29 +199,41 @@ impl SimBackend {
             }
             _ => self.common.pools.give_back(buffer),
         }
-        self.received(core, connection, result);
+        self.received(core, connection, result, batch);
         true
     }
 
     /// The owner has finished: what still comes is received into nowhere, as far as that is paid
     /// for.
-    fn discard_one(&mut self, core: &mut Core, connection: ConnectionId, socket: SocketId) {
+    fn discard_one(
+        &mut self,
+        core: &mut Core,
+        connection: ConnectionId,
+        socket: SocketId,
+        batch: &mut Completions,
+    ) {
         let result = core.receive(socket, &mut [0; 4096]);
         let now = Timestamp::from_nanos(core.now);
         let waits = matches!(result, Ok(1..)) && !self.common.discards.goes_on(connection, now);
         if let Some(slot) = self.common.table.get_mut(connection).filter(|_| waits) {
             slot.in_ready = true; // in line
         }
-        self.received(core, connection, result);
+        self.received(core, connection, result, batch);
     }
 
-    fn received(&mut self, core: &mut Core, connection: ConnectionId, result: Result<usize, Stop>) {
+    fn received(
+        &mut self,
+        core: &mut Core,
+        connection: ConnectionId,
+        result: Result<usize, Stop>,
+        batch: &mut Completions,
+    ) {
         match result {
-            Ok(0) => {
-                if let Some(reason) = self.common.peer_finished(connection) {
-                    self.end(connection, reason);
-                }
-            }
+            Ok(0) => match self.common.peer_finished(connection, batch) {
+                PeerFinish::Nothing => {}
+                PeerFinish::Reported => self.mark_dirty(connection),
+                PeerFinish::End(reason) => self.end(connection, reason),
+            },
             Ok(count) => {
                 self.common.counters.receives += 1;
                 self.common.counters.receive_bytes += count as u64;
@@ -412,7 +424,10 @@ impl Backend for SimBackend {
     fn set_receiving(&mut self, connection: ConnectionId, receiving: bool) {
         let Some(slot) = self.common.table.get_mut(connection) else { return };
         if std::mem::replace(&mut slot.stopped, !receiving) && receiving {
-            self.mark_ready(connection);
+            match slot.life.state {
+                State::PeerFinished => self.mark_dirty(connection), // its end was held back
+                _ => self.mark_ready(connection),
+            }
             self.want_turn();
         }
     }

@@ -45,4 +45,8 @@ impl lifecycle::Slot for Slot {
     fn life_mut(&mut self) -> &mut Life {
         &mut self.life
     }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped
+    }
 }

@@ -48,7 +48,7 @@ impl Owner {
                         let _ = self.backend.send(connection, buffer.freeze());
                     }
                 }
-                Completion::Sent { .. } => {}
+                Completion::Sent { .. } | Completion::PeerFinished { .. } => {}
                 Completion::Closed { connection, reason } => {
                     self.live.remove(&connection);
                     self.closed.push(reason);

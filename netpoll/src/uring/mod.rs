@@ -30,7 +30,7 @@ pub use crate::sys::uring::setup::{RingMode, RingSetup};
 pub use probe::{Features, ProbeError, probe, probe_rings};
 
 use crate::fifo::Fifo;
-use crate::lifecycle::{Common, State, common_queues};
+use crate::lifecycle::{Common, Slot as _, State, common_queues};
 use crate::sys::uring::ring::Ring;
 use crate::sys::uring::{Event, tag};
 use crate::{
@@ -181,8 +181,9 @@ impl UringBackend {
 
     // --- a turn ---
 
-    /// Does everything that comes before entering the kernel.
+    /// Does everything that comes before entering the kernel. The owner has had what was reaped.
     fn prepare(&mut self) {
+        self.sends.hold_ends(false);
         self.sends.begin_round();
         self.replenish();
         self.feed_starved();
@@ -190,18 +191,20 @@ impl UringBackend {
         self.sweep_idle();
         self.look_at_suspects();
         self.drive_accepts();
-        self.submit_todo();
+        self.submit_todo(usize::MAX);
     }
 
-    /// Queues what is to be submitted. What finds no room stays for the next turn.
-    fn submit_todo(&mut self) {
+    /// Queues what is to be submitted, for the first `connections_max` in the list. What finds no
+    /// room stays for the next turn.
+    fn submit_todo(&mut self, connections_max: usize) {
         if !self.wake.watching && self.ring.reserve(1) {
             if let Some(fd) = self.wake.waker.as_fd() {
                 self.ring.watch(fd, ConnectionId::new(0, 0));
             }
             self.wake.watching = true;
         }
-        while let Some(id) = self.todo.front().copied() {
+        for _ in 0..connections_max {
+            let Some(id) = self.todo.front().copied() else { return };
             if !self.ring.reserve(SUBMISSIONS_PER_CONNECTION) || self.sends.is_full() {
                 return;
             }
@@ -283,7 +286,8 @@ impl UringBackend {
             let (life, queued) = (&slot.life, slot.life.queue.bytes());
             let has_left = match life.state {
                 State::Open => slot.offered as usize == queued && (queued == 0 || !life.is_waiting()),
-                State::Finishing | State::PeerFinished => false, // FIN or the end follows
+                State::Finishing => false, // FIN follows
+                State::PeerFinished => queued == 0 && slot.is_stopped(), // else the end follows
                 _ => true,
             };
             has_left || life.send_waits
@@ -313,8 +317,13 @@ impl UringBackend {
     /// Receives from connections that have just become readable: their bytes are there, and the
     /// owner need not turn in between.
     fn receive_at_once(&mut self, batch: &mut Completions) -> io::Result<()> {
-        if std::mem::take(&mut self.receives.readable) && !batch.is_full() {
-            self.submit_todo();
+        if !std::mem::take(&mut self.receives.readable) {
+            return Ok(());
+        }
+        self.report_notices(batch); // bytes may not overtake their Connected
+        if !batch.is_full() {
+            // What ends comes back into the list, for the next poll.
+            self.submit_todo(self.todo.len());
             self.enter(Duration::ZERO)?;
             self.reap(batch);
         }
@@ -322,6 +331,7 @@ impl UringBackend {
     }
 
     fn reap(&mut self, batch: &mut Completions) {
+        self.sends.hold_ends(true);
         while !batch.is_full() {
             let Some(event) = self.ring.reap() else { return };
             self.common.counters.events += 1;
@@ -339,7 +349,7 @@ impl UringBackend {
             tag::CONNECT => self.note_connect(event),
             tag::CLOSE => self.note_close(event),
             tag::SHUTDOWN => self.note_shutdown(event),
-            tag::LOOK => self.note_look(event),
+            tag::LOOK => self.note_look(event, batch),
             // Having ended the wait is all else that the waker does.
             tag::WAKER => self.wake.watching = event.more,
             _ => {} // a cancellation that came too late

@@ -32,7 +32,7 @@
 
 use super::UringBackend;
 use super::slot::{Idling, Slot, Suspicion, Todo};
-use crate::lifecycle::State;
+use crate::lifecycle::{PeerFinish, State};
 use crate::sys::uring::{Event, tag};
 use crate::{CloseReason, Completion, Completions, ConnectionId};
 use std::io;
@@ -164,9 +164,7 @@ impl UringBackend {
             }
             0 => {
                 self.relend(event);
-                if let Some(reason) = self.common.peer_finished(connection) {
-                    self.end(connection, reason);
-                }
+                self.peer_finished(connection, batch);
             }
             error => {
                 self.relend(event);
@@ -175,6 +173,16 @@ impl UringBackend {
         }
         if !event.more {
             self.report_end_if_last(connection);
+        }
+    }
+
+    /// Handles the peer's FIN. Its receive is at its end, also where the owner has stopped.
+    fn peer_finished(&mut self, connection: ConnectionId, batch: &mut Completions) {
+        match self.common.peer_finished(connection, batch) {
+            PeerFinish::Nothing => {}
+            // The next poll sends what the owner queues, then asks for the end.
+            PeerFinish::Reported => self.mark(connection, Todo::SEND),
+            PeerFinish::End(reason) => self.end(connection, reason),
         }
     }
 
@@ -267,17 +275,13 @@ impl UringBackend {
 
     /// Handles the answer to what a receive would return now. Bytes are ignored: the armed receive
     /// delivers them.
-    pub(super) fn note_look(&mut self, event: Event) {
+    pub(super) fn note_look(&mut self, event: Event, batch: &mut Completions) {
         let connection = event.id;
         let Some(slot) = self.common.table.get_mut(connection) else { return };
         slot.in_flight.remove(tag::LOOK);
         if slot.life.state == State::Open && slot.in_flight.has(tag::RECEIVE) {
             match -event.result {
-                0 => {
-                    if let Some(reason) = self.common.peer_finished(connection) {
-                        self.end(connection, reason);
-                    }
-                }
+                0 => self.peer_finished(connection, batch),
                 ..0 | libc::EAGAIN | libc::EINTR | libc::ECANCELED => {}
                 _ => self.end(connection, reason_of(event.result)),
             }
@@ -332,7 +336,10 @@ impl UringBackend {
                 // The receive is armed at once, or when the cancellation (or the wait for
                 // readability) has ended.
                 slot.idling = Idling::Active;
-                self.mark(id, Todo::RECEIVE);
+                match slot.life.state {
+                    State::PeerFinished => self.mark(id, Todo::SEND), // its end was held back
+                    _ => self.mark(id, Todo::RECEIVE),
+                }
             }
             _ => {}
         }

@@ -35,7 +35,7 @@
 
 use super::UringBackend;
 use super::receive::reason_of;
-use super::slot::Todo;
+use super::slot::{Slot, Todo};
 use crate::ConnectionId;
 use crate::lifecycle::{Emptied, State};
 use crate::sys::uring::{Event, tag};
@@ -140,6 +140,10 @@ impl UringBackend {
     }
 
     fn queue_emptied(&mut self, id: ConnectionId) {
+        let peer_finished = |slot: &Slot| slot.life.state == State::PeerFinished;
+        if self.sends.holds_ends() && self.common.table.get(id).is_some_and(peer_finished) {
+            return self.mark(id, Todo::SEND); // the next poll asks again
+        }
         match self.common.queue_emptied(id) {
             Emptied::Nothing => {}
             Emptied::Shut => self.mark(id, Todo::SHUTDOWN),

@@ -155,4 +155,8 @@ impl lifecycle::Slot for Slot {
     fn life_mut(&mut self) -> &mut Life {
         &mut self.life
     }
+
+    fn is_stopped(&self) -> bool {
+        self.idling == Idling::Stopped
+    }
 }

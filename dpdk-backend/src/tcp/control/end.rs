@@ -48,11 +48,18 @@ impl Tcp {
             return self.table.free(index);
         }
         let block = &mut self.table[index];
+        let has_place = block.has(Facts::FIN_UNREPORTED);
         // A reset carries the agreed timestamp, and returned payloads are delivered before the end.
         block.marks =
             block.marks.only(Lists::OF_TURN.or(Lists::UNREAD)).or(block.marks.only(Facts::TIMESTAMPS));
         block.state = State::Ended;
-        self.reports.closings.push_back((index, reason));
+        let closings = &mut self.reports.closings;
+        // A FIN that was not reported has a place in the list already.
+        let place = if has_place { closings.iter_mut().find(|(other, _)| *other == index) } else { None };
+        match place {
+            Some(place) => place.1 = reason,
+            None => closings.push_back((index, reason)),
+        }
     }
 
     /// Sends the reset that an ended block has to send, if any. The caller has checked that there
@@ -119,7 +126,7 @@ impl Tcp {
         // would repeat them until its timeout. They are answered with a reset, as for any orphan.
         block.clear(Lists::OF_TURN.or(Lists::UNREAD));
         block.clear(Todos::ACK_LATER);
-        block.clear(Facts::STOPPED);
+        block.clear(Facts::STOPPED.or(Facts::FIN_UNREPORTED));
         block.set(Facts::ORPHAN.or(Facts::FIN_QUEUED));
         // The FIN acknowledges whatever waits to be acknowledged.
         block.set(Todos::ACK_NOW);

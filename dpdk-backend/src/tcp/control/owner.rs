@@ -31,6 +31,7 @@ pub(crate) enum Report {
     Connected(ConnectionId),
     Sent(ConnectionId),
     Received(ConnectionId, Buffer),
+    PeerFinished(ConnectionId),
     Closed(ConnectionId, CloseReason),
 }
 
@@ -151,6 +152,8 @@ impl Tcp {
             block.clear(Facts::STOPPED);
             if block.state.receives() {
                 self.turn.starved.push(&mut self.table, index);
+            } else {
+                self.mark_dirty(index); // its end was held back
             }
         }
     }
@@ -293,8 +296,8 @@ impl Tcp {
         !is_empty || self.reports.unread.has_ready()
     }
 
-    /// The next report: opened connections first, then payloads, then closed connections. A
-    /// reported end frees the block, unless it still has to send a reset.
+    /// The next report: opened connections first, then payloads, then peers' FINs and closed
+    /// connections. A reported end frees the block, unless it still has to send a reset.
     pub(crate) fn next_report(&mut self) -> Option<Report> {
         while let Some(notice) = self.reports.notices.pop_front() {
             if let Some(report) = self.of_notice(notice) {
@@ -306,6 +309,9 @@ impl Tcp {
         self.reports.notices.clear();
         if let Some((index, buffer)) = self.next_payload() {
             return Some(Report::Received(self.id(index), buffer));
+        }
+        if let Some(connection) = self.next_peer_finish() {
+            return Some(Report::PeerFinished(connection));
         }
         let Some(&(index, reason)) = self.reports.closings.front() else {
             self.reports.closings.clear();
@@ -322,9 +328,31 @@ impl Tcp {
         Some(Report::Closed(id, reason))
     }
 
+    /// The peer's FIN that is next in the list of ends. The next poll asks whether the connection
+    /// ends.
+    fn next_peer_finish(&mut self) -> Option<ConnectionId> {
+        while let Some(&(index, _)) = self.reports.closings.front()
+            && self.table[index].has(Facts::FIN_UNREPORTED)
+        {
+            self.reports.closings.pop_front();
+            self.table[index].clear(Facts::FIN_UNREPORTED);
+            self.mark_dirty(index);
+            if !self.table[index].has(Facts::FIN_QUEUED) {
+                return Some(self.id(index));
+            }
+        }
+        None
+    }
+
     /// The next payload. Returned payloads are older than all others.
     fn next_payload(&mut self) -> Option<(BlockIndex, Buffer)> {
-        self.reports.unread.next().or_else(|| self.reports.received.pop_front())
+        if let Some((index, payload)) = self.reports.unread.next() {
+            if self.table[index].state == State::CloseWait {
+                self.mark_dirty(index); // its end may have waited for the payload
+            }
+            return Some((index, payload));
+        }
+        self.reports.received.pop_front()
     }
 
     fn of_notice(&mut self, notice: Notice) -> Option<Report> {

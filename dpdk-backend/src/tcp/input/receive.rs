@@ -3,7 +3,6 @@
 //! Payload in order is delivered in the buffer that it was received in. The engine has no receive
 //! queue of its own: windows are computed from the budget of buffers that the owner does not hold.
 
-use crate::tcp::control::end::FinOrReset;
 use crate::tcp::engine::{Context, Tcp};
 use crate::tcp::segment::Segment;
 use crate::tcp::seq::{ahead, at_or_before, before};
@@ -263,10 +262,10 @@ impl Tcp {
         match block.state {
             State::Established => {
                 block.state = State::CloseWait;
-                let unsent = self.stores.actives.get(block.active).map_or(0, |active| active.unsent);
-                if unsent == 0 && !self.table[index].has(Facts::FIN_QUEUED) {
-                    // Nothing is left to send: our FIN goes with the acknowledgement.
-                    return self.end_for_owner(cx, index, CloseReason::PeerClosed, FinOrReset::Fin);
+                if !block.has(Facts::FIN_QUEUED) {
+                    // The owner comes first: it may answer what came before the FIN.
+                    block.set(Facts::FIN_UNREPORTED);
+                    self.reports.closings.push_back((index, CloseReason::PeerClosed));
                 }
             }
             State::FinWait1 => block.state = State::Closing,

@@ -137,6 +137,11 @@ impl Tcp {
             }
             _ => {}
         }
+        if self.is_done(index) {
+            // Nothing is left to send: our FIN goes with the acknowledgement.
+            self.end_for_owner(cx, index, CloseReason::PeerClosed, FinOrReset::Fin);
+            return Ok(());
+        }
         if self.table[index].active.is_some() || self.owes_fin(index) {
             self.output_stream(cx, line, index)?;
         }
@@ -144,7 +149,9 @@ impl Tcp {
             self.send_ack(cx, index, None);
         }
         self.reschedule(index, cx.now);
-        self.end_if_both_done(cx, index);
+        if self.is_done(index) {
+            self.end_for_owner(cx, index, CloseReason::PeerClosed, FinOrReset::Fin);
+        }
         Ok(())
     }
 
@@ -153,13 +160,17 @@ impl Tcp {
         block.has(Facts::FIN_QUEUED) && !block.has(Facts::FIN_SENT)
     }
 
-    /// Closes a connection that its peer has closed, when the queue is empty.
-    fn end_if_both_done(&mut self, cx: &mut Context<'_>, index: BlockIndex) {
+    /// Whether a connection ends that its peer has ended: its owner has had the FIN and every
+    /// payload before it in an earlier poll, has not stopped, and has nothing queued. Listing the
+    /// connection for output asks again.
+    fn is_done(&self, index: BlockIndex) -> bool {
         let block = &self.table[index];
-        let unsent = self.stores.actives.get(block.active).map_or(0, |active| active.unsent);
-        if block.state == State::CloseWait && unsent == 0 && !block.has(Facts::FIN_QUEUED.or(Facts::ORPHAN)) {
-            self.end_for_owner(cx, index, CloseReason::PeerClosed, FinOrReset::Fin);
+        let waits = Facts::FIN_QUEUED.or(Facts::ORPHAN).or(Facts::FIN_UNREPORTED).or(Facts::STOPPED);
+        if block.state != State::CloseWait || block.has(waits) {
+            return false;
         }
+        let unsent = self.stores.actives.get(block.active).map_or(0, |active| active.unsent);
+        unsent == 0 && !self.reports.unread.holds(index)
     }
 
     fn output_stream<D: Device>(

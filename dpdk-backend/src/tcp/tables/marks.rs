@@ -90,6 +90,8 @@ impl Facts {
     pub(crate) const ORPHAN: Facts = Facts::nth(12);
     /// The end has been reported to the owner; the block is freed when its reset has been sent.
     pub(crate) const REPORTED: Facts = Facts::nth(13);
+    /// The peer's FIN was received; its report waits behind those of payloads.
+    pub(crate) const FIN_UNREPORTED: Facts = Facts::nth(14);
 }
 
 impl Lists {

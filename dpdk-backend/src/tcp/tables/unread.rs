@@ -38,6 +38,11 @@ impl Unread {
         }
     }
 
+    /// Whether there are payloads of a connection. Looks at all: few are returned, and seldom.
+    pub(in crate::tcp) fn holds(&self, index: BlockIndex) -> bool {
+        self.waiting.iter().any(|(other, _)| *other == index)
+    }
+
     pub(in crate::tcp) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }

@@ -86,7 +86,13 @@ impl<B: Backend> Handler<B> {
         if !session.carry.is_empty() {
             session.carry.begin(now);
         }
-        if !session.flow.is_unread() {
+        if session.flow.is_finished() {
+            let is_due = self.has_answers_due(connection);
+            if let Some(session) = self.shard.sessions.get_mut(connection) {
+                session.flow.set_due(is_due);
+            }
+        }
+        if self.shard.sessions.get(connection).is_some_and(|session| !session.flow.is_unread()) {
             self.io.set_receiving(connection, true);
         }
     }

@@ -157,7 +157,7 @@ impl<B: Backend> Handler<B> {
         connection: ConnectionId,
         request: &AuthRequest<'_>,
         identity: Identity<'_>,
-    ) -> Option<u8> {
+    ) -> Option<u16> {
         let source = self.source(connection)?;
         let accepts = self.shard.sessions.accept_sets.acquire(request.accepts.as_slice(), source);
         // From here on what was entered is given up with the session, so an early return leaks
@@ -219,7 +219,7 @@ impl<B: Backend> Handler<B> {
         }
     }
 
-    fn claim_names(&mut self, connection: ConnectionId, platform: u32, earlier: Option<Address>) -> u8 {
+    fn claim_names(&mut self, connection: ConnectionId, platform: u32, earlier: Option<Address>) -> u16 {
         let Some(session) = self.shard.sessions.get(connection) else { return 0 };
         let owner = self.owner_tag(session);
         let names = [
@@ -243,7 +243,7 @@ impl<B: Backend> Handler<B> {
     }
 
     /// Joins the room of the Auth frame; returns how many answers that needs.
-    fn login_room(&mut self, who: &Identified, room: &str) -> u8 {
+    fn login_room(&mut self, who: &Identified, room: &str) -> u16 {
         if !self.may_enter(who, room) {
             self.shard.sessions.rooms_mut(who).refused = Some(RoomRefusal::Forbidden);
             return 0;
@@ -255,7 +255,7 @@ impl<B: Backend> Handler<B> {
             Ok(member) => {
                 self.shard.sessions.rooms_mut(who).primary = Some(member);
                 let sequence = self.shard.sessions.of(who).auth_sequence;
-                u8::from(self.shard.hosted_rooms.must_wait(member, Awaiting::Login, sequence))
+                u16::from(self.shard.hosted_rooms.must_wait(member, Awaiting::Login, sequence))
             }
             // Others may have filled the tables: that is no reason to turn this client away.
             Err(error @ (JoinError::Already(_) | JoinError::TooMany | JoinError::Full)) => {
@@ -306,6 +306,8 @@ impl<B: Backend> Handler<B> {
         }
         if let Some(open) = open {
             self.resume_frames(open);
+            self.watch_finished(connection);
+            self.end_if_answered(connection);
         }
     }
 }

@@ -235,6 +235,10 @@ impl<B: Backend> Handler<B> {
         let Some(push) = push else {
             return self.answer(from, origin, Err(ErrorCode::BUSY));
         };
+        if origin.is_answered() {
+            let session = self.shard.sessions.of_mut(&from);
+            session.answers_due = session.answers_due.saturating_add(1);
+        }
         let workers = self.outbox.workers();
         match route {
             Route::Name(name) => {
@@ -256,7 +260,7 @@ impl<B: Backend> Handler<B> {
     pub(crate) fn report(&mut self, origin: Origin, result: Result<u32, ErrorCode>) {
         match origin {
             Origin::Nobody => {}
-            Origin::Client { quiet: true, prepaid: 0, .. } if result.is_ok_and(|count| count > 0) => {}
+            Origin::Client { .. } if !origin.is_answered() && result.is_ok_and(|count| count > 0) => {}
             Origin::Client { address, .. } => {
                 self.outbox.send(address.worker(), Message::Outcome { origin, result });
             }
@@ -271,9 +275,14 @@ impl<B: Backend> Handler<B> {
     /// Answers the client that a message came from, if it is still there.
     pub(super) fn outcome(&mut self, origin: Origin, result: Result<u32, ErrorCode>) {
         let Origin::Client { address, .. } = origin else { return };
-        if let Some(open) = self.shard.sessions.open(Address::connection(address)) {
-            let _ = self.answer(open, origin, result);
+        let connection = Address::connection(address);
+        let Some(open) = self.shard.sessions.open(connection) else { return };
+        if origin.is_answered() {
+            let session = self.shard.sessions.of_mut(&open);
+            session.answers_due = session.answers_due.saturating_sub(1);
         }
+        let _ = self.answer(open, origin, result);
+        self.end_if_answered(connection);
     }
 
     fn answer(&mut self, open: Open, origin: Origin, result: Result<u32, ErrorCode>) -> Option<Open> {

@@ -16,6 +16,7 @@
 //! * `deliver`: pushes on their way to sessions.
 //! * `reply`: answers, refusals, heartbeats, and an application's own operations.
 //! * `close`: one way to end a connection; `goodbye`: the last that it is sent.
+//! * `half_close`: clients that have ended their side and still read.
 //! * `timers`: timeouts of the login, of idleness, of tokens.
 //! * `names`: the names that a session is known by.
 //! * `linger`: how long a connection is kept after its last word, so that it arrives.
@@ -39,6 +40,7 @@ mod deliver;
 mod echo;
 mod framing;
 mod goodbye;
+mod half_close;
 mod homes;
 mod http_answers;
 mod inbound;

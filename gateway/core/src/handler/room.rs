@@ -284,7 +284,7 @@ impl<B: Backend> Handler<B> {
             let Some(session) = self.shard.sessions.at(session as usize) else { continue };
             let connection = session.connection;
             match (awaiting, total) {
-                (Awaiting::Nothing, _) => {}
+                (Awaiting::Nothing, _) => continue,
                 (Awaiting::Login, Some(_)) => self.login_answered(connection),
                 (_, Some(total)) => {
                     if let Some(open) = self.shard.sessions.open(connection) {
@@ -293,6 +293,7 @@ impl<B: Backend> Handler<B> {
                 }
                 (_, None) => self.member_refused(connection, member, room, (awaiting, sequence)),
             }
+            self.end_if_answered(connection);
         }
     }
 

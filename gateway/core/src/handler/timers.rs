@@ -67,6 +67,8 @@ impl<B: Backend> Handler<B> {
                 connection,
                 Goodbye::Closed(CloseCode::TOKEN_EXPIRED, &"the token has ended; log in with a new one"),
             );
+        } else if self.is_finished_and_stalled(connection) {
+            self.close_finished(connection);
         } else if self.idle_deadline(connection).is_some_and(|end| now >= end) {
             self.close(
                 connection,
@@ -94,7 +96,9 @@ impl<B: Backend> Handler<B> {
             .flow
             .is_stopped()
             .then(|| self.resume_at(connection).min(self.turn.now + STOP_LOOK_EVERY));
-        let ends = [session.ends.time(), self.idle_deadline(connection), resume_at];
+        let is_finished = session.flow.is_finished();
+        let stalls_at = is_finished.then(|| self.turn.now + self.policy.slow_consumer_timeout);
+        let ends = [session.ends.time(), self.idle_deadline(connection), resume_at, stalls_at];
         ends.into_iter().flatten().min()
     }
 

@@ -80,6 +80,13 @@ pub enum Origin {
     },
 }
 
+impl Origin {
+    /// Whether an outcome comes in any case. Of a quiet message comes none when it was delivered.
+    pub fn is_answered(&self) -> bool {
+        matches!(self, Origin::Client { quiet, prepaid, .. } if !quiet || *prepaid > 0)
+    }
+}
+
 /// A kind of name that a connection is registered under at the name's home.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameKind {

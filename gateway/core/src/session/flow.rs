@@ -26,6 +26,7 @@ mod allowance;
 pub use allowance::Allowance;
 
 use super::CoarseInstant;
+use super::unread::Unread;
 use crate::settings::RateLimits;
 use gateway_proto::frame::Operation;
 
@@ -100,31 +101,6 @@ enum Excess {
 }
 
 const _: () = assert!(size_of::<Flow>() == 16, "a session has one");
-
-/// Why a socket is left unread: a set of reasons.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Unread(u8);
-
-impl Unread {
-    /// Its connection is above its rate.
-    const STOPPED: u8 = 1;
-    /// What waits for other workers has to become less.
-    const HELD: u8 = 1 << 1;
-    /// Some of what was received waits for a later turn.
-    const BEHIND: u8 = 1 << 2;
-
-    #[inline]
-    fn has(self, reason: u8) -> bool {
-        self.0 & reason != 0
-    }
-
-    /// Adds a reason or takes it away; false when that is nothing new.
-    fn set(&mut self, reason: u8, holds: bool) -> bool {
-        let is_new = self.has(reason) != holds;
-        self.0 ^= if is_new { reason } else { 0 };
-        is_new
-    }
-}
 
 impl Flow {
     /// What this connection may do; `lone` is the allowance of one that shares with none, made
@@ -279,7 +255,7 @@ impl Flow {
     /// Whether the socket is left unread, for whatever reason.
     #[inline]
     pub fn is_unread(&self) -> bool {
-        self.unread != Unread::default()
+        self.unread.has(!Unread::FINISHED)
     }
 
     /// Whether the socket is left unread for what has to wait.
@@ -335,6 +311,29 @@ impl Flow {
     pub fn end_wait(&mut self) {
         debug_assert!(self.waiting > 0);
         self.waiting = self.waiting.saturating_sub(1);
+    }
+
+    /// Whether the peer has ended its side.
+    #[inline]
+    pub fn is_finished(&self) -> bool {
+        self.unread.has(Unread::FINISHED)
+    }
+
+    /// Notes that the peer has ended its side.
+    pub fn finish(&mut self) {
+        self.unread.set(Unread::FINISHED, true);
+    }
+
+    /// Whether the peer has ended its side, and answers that others make are due.
+    #[inline]
+    pub fn is_due(&self) -> bool {
+        self.unread.has(Unread::DUE)
+    }
+
+    /// Notes that answers which others make are due to a peer that has ended its side, or no
+    /// longer.
+    pub fn set_due(&mut self, due: bool) {
+        self.unread.set(Unread::DUE, due);
     }
 }
 

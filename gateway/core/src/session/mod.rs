@@ -19,6 +19,7 @@ mod partial_frames;
 pub mod text;
 mod token_end;
 mod unauthenticated;
+mod unread;
 mod user;
 
 pub use crate::coarse_instant::CoarseInstant;
@@ -188,8 +189,9 @@ pub struct Session {
     pub lingers: bool,
     /// Its token is a service's: it may send to all users and rooms.
     pub service: bool,
-    /// Answers of homes that its login still needs.
-    pub answers_due: u8,
+    /// Answers of homes that its login still needs; once it is logged in, answers to its messages
+    /// that others make (at most 65 535 are counted).
+    pub answers_due: u16,
 }
 
 const _: () = assert!(size_of::<Session>() <= 160, "a session must stay small: a million are held");

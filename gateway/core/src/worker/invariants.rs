@@ -1,6 +1,7 @@
 //! What holds of a worker between two turns.
 
 use super::Worker;
+use crate::session::Phase;
 use netpoll::{Backend, Introspect};
 
 impl<B: Backend> Worker<B> {
@@ -21,6 +22,9 @@ impl<B: Backend> Worker<B> {
             let (connection, waiting) = (session.connection, usize::from(session.flow.waiting()));
             assert_eq!(waiting, handler.turn.backlog.count(connection), "buffers of {connection:?} wait");
             assert_eq!(session.flow.is_behind(), waiting > 0, "{connection:?} is behind, or waits");
+            let is_held = session.flow.is_due() && session.phase != Phase::Closing;
+            let is_due = session.flow.is_finished() && handler.has_answers_due(connection);
+            assert!(!is_held || is_due, "{connection:?} is kept for no answer");
         }
         for number in 1..=u8::MAX {
             let counted = handler.io.metrics.token_keys.of(number);

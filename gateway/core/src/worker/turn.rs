@@ -98,6 +98,7 @@ impl<B: Backend> Worker<B> {
                 Completion::Accepted { connection, listener, peer } => {
                     handler.accepted(connection, listener.0, peer);
                 }
+                Completion::PeerFinished { connection } => handler.peer_finished(connection),
                 Completion::Closed { connection, reason } => handler.closed(connection, reason),
                 // Queues are bounded and need no attention as they drain; and a gateway does not
                 // connect.

@@ -231,7 +231,7 @@ impl<L: Line> Fleet<L> {
                     let number = self.numbers[connection.index()] as usize;
                     handle(&mut self.line, &self.ids, Arrival { number, at, buffer })?;
                 }
-                Completion::Sent { .. } => {}
+                Completion::Sent { .. } | Completion::PeerFinished { .. } => {}
                 other => return Err(Problem(format!("while measuring: {other:?}"))),
             }
         }

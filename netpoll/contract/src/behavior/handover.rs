@@ -212,6 +212,27 @@ pub fn a_peers_end_goes_along<W: SuccessorWorld>(seed: u64) {
     }
 }
 
+/// An end that its owner holds back goes along: the successor's owner answers, and lets it end.
+pub fn a_held_end_goes_along<W: SuccessorWorld>(seed: u64) {
+    let setup = Setup::small(4, seed);
+    let mut h = Harness::<W>::new(&setup);
+    h.server().ends.are_held = true;
+    let pair = h.pair();
+    h.backend(Side::Client).finish(pair.client, None);
+    h.until("the end", |h| h.server().ends.reported.contains(&pair.server));
+    assert_eq!(hand_over(&mut h, Side::Server, &setup), [(Phase::PeerFinished, 0)]);
+    h.backend(Side::Server).set_receiving(pair.server, false);
+    h.until_quiet();
+    assert!(!h.server().closed.contains_key(&pair.server), "its owner holds the end back");
+    let before = h.backend(Side::Client).counters().receive_bytes;
+    h.send(Side::Server, pair.server, b"an answer").unwrap();
+    h.backend(Side::Server).set_receiving(pair.server, true);
+    assert_eq!(h.closed(Side::Server, pair.server), CloseReason::PeerClosed);
+    assert_eq!(h.closed(Side::Client, pair.client), CloseReason::Local);
+    assert_eq!(h.backend(Side::Client).counters().receive_bytes - before, 9);
+    h.end();
+}
+
 /// A successor without room for a queue refuses the connection, which can go elsewhere.
 pub fn a_queue_without_room_is_refused_whole<W: SuccessorWorld>(seed: u64) {
     let mut setup = Setup::small(4, seed);

@@ -4,6 +4,7 @@ pub mod chaos;
 pub mod closing;
 pub mod crowds;
 pub mod finishing;
+pub mod half_closing;
 pub mod handover;
 pub mod opening;
 pub mod pools;

@@ -18,6 +18,9 @@ pub(in crate::uring) struct Sends {
     /// Something follows once the sends in the lists are confirmed. The ring must not wait until
     /// then.
     awaited: bool,
+    /// Completions were reaped that the owner has not had yet: it may have something to send to a
+    /// peer that has finished.
+    holds_ends: bool,
 }
 
 impl Sends {
@@ -28,6 +31,7 @@ impl Sends {
             mark: 0,
             serial: 0,
             awaited: false,
+            holds_ends: false,
         }
     }
 
@@ -36,6 +40,16 @@ impl Sends {
     /// send.
     pub(in crate::uring) fn begin_round(&mut self) {
         self.awaited = !self.fresh.is_empty() || !self.confirming.is_empty();
+    }
+
+    /// Notes whether completions were reaped that the owner has not had yet.
+    pub(in crate::uring) fn hold_ends(&mut self, hold: bool) {
+        self.holds_ends = hold;
+    }
+
+    /// Whether ends that follow from peers' FINs are held back.
+    pub(in crate::uring) fn holds_ends(&self) -> bool {
+        self.holds_ends
     }
 
     /// Whether the ring must not wait, because something is to follow a send that is not confirmed.
