@@ -5,10 +5,14 @@ use super::{Abuse, Needs, On, abuse, hold};
 use crate::client::Peer;
 use crate::outcome::Outcome;
 use crate::target::Target;
-use crate::wire::{To, frame, op, raw_frame, send_body};
+use crate::wire::{Item, To, frame, op, raw_frame, send_body};
 use serde_json::json;
 use std::io;
 use std::net::Shutdown;
+use std::time::Duration;
+
+/// How long a client waits for its next answer.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) const ABUSES: &[Abuse] = &[
     abuse(
@@ -37,6 +41,14 @@ pub(super) const ABUSES: &[Abuse] = &[
         half_close_with_requests,
         "Users write requests and end their side right behind them.",
         ("The session ends; messages to others are delivered.", answers(&[], &[])),
+    ),
+    abuse(
+        "requests_then_half_close",
+        On::Both,
+        Needs::Nothing,
+        requests_then_half_close,
+        "Users write requests, end their side right behind them, and read to the end.",
+        ("Every request is answered; then the session ends.", answers(&["ended"], &[ADDRESS])),
     ),
     abuse(
         "reset_with_requests",
@@ -104,6 +116,29 @@ fn half_close_with_requests(target: &Target) -> io::Result<Outcome> {
         let Ok((mut peer, mid)) = target.user(&json!(null)) else { continue };
         let _ = peer.write(&requests(mid));
         let _ = peer.stream().shutdown(Shutdown::Write);
+        outcome.add(1);
+    }
+    Ok(outcome)
+}
+
+fn requests_then_half_close(target: &Target) -> io::Result<Outcome> {
+    const HEARTBEATS: u32 = 100;
+    let mut outcome = Outcome::of("connections");
+    for number in 0..5000 {
+        if target.is_over_after(number as usize, 1) {
+            break;
+        }
+        let Ok(mut peer) = either(target, number) else { continue };
+        let bytes = peer.wrap(&frame(op::HEARTBEAT, 7, &[]).repeat(HEARTBEATS as usize));
+        if peer.write(&bytes).is_err() || peer.stream().shutdown(Shutdown::Write).is_err() {
+            continue;
+        }
+        let mut answered = 0;
+        while let Ok(Some(item)) = peer.read(PATIENCE) {
+            answered += u32::from(matches!(item, Item::Frame(frame) if frame.sequence == 7));
+        }
+        outcome.answer(peer.ending(PATIENCE));
+        outcome.expect(answered == HEARTBEATS, format!("{answered} of {HEARTBEATS} requests were answered"));
         outcome.add(1);
     }
     Ok(outcome)
