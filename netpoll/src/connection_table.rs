@@ -29,7 +29,8 @@ impl<T> Entry<T> {
 ///
 /// Invariants: `generations[i]` exceeds the generation of every dead id that slot `i` has had, so
 /// an id is live if and only if its slot is taken and its generation is the slot's. A slot begins
-/// with the generation `first` and takes the next one each time it is freed. `vacant` leads through
+/// with the generation `first` and takes the next one each time it is freed, or `first`, if that is
+/// higher: no id is given below it. `vacant` leads through
 /// all free slots below `entries.len()`, and `live` counts the others.
 #[derive(Debug)]
 pub struct ConnectionTable<T> {
@@ -129,10 +130,10 @@ impl<T> ConnectionTable<T> {
         if index >= self.capacity {
             return Err(value);
         }
-        let is_new = index >= self.entries.len();
-        let is_free =
-            is_new || self.entries[index].value().is_none() && self.generations[index] <= id.generation();
-        if !is_free {
+        let is_free = self.entries.get(index).is_none_or(|entry| entry.value().is_none());
+        // A slot that was not used since the table began anew has had ids below `first`.
+        let least = self.generations.get(index).copied().unwrap_or(self.first);
+        if !is_free || id.generation() < least {
             return Err(value);
         }
         while self.entries.len() <= index {
@@ -211,7 +212,7 @@ impl<T> ConnectionTable<T> {
         };
         self.vacant = id.index() as u32;
         self.live -= 1;
-        self.generations[id.index()] = id.generation().wrapping_add(1);
+        self.generations[id.index()] = id.generation().wrapping_add(1).max(self.first);
         Some(value)
     }
 
@@ -321,7 +322,23 @@ mod tests {
             assert!(fresh.iter().all(|id| old.get(*id).is_none()), "an id of the past names nothing");
             assert_eq!(new.remove(live[0]), Some(order[0]));
             assert_eq!(new.insert_at(live[0], 1), Err(1), "an id dies once");
+            let again = new.insert(1).unwrap();
+            let bound = old.generation_bound();
+            assert!(again.index() == order[0] && again.generation() >= bound, "{again:?} under {bound}");
         }
+    }
+
+    #[test]
+    fn a_slot_that_was_trimmed_away_keeps_its_dead() {
+        let mut table = ConnectionTable::with_capacity(4);
+        let dead: Vec<_> = (0..3).map(|value| table.insert(value).unwrap()).collect();
+        dead.iter().for_each(|id| assert!(table.remove(*id).is_some()));
+        assert!(table.trim());
+        for id in dead {
+            assert_eq!(table.insert_at(id, 9), Err(9), "{id:?} is of the past");
+        }
+        let later = ConnectionId::new(1, table.generation_bound());
+        assert_eq!(table.insert_at(later, 9), Ok(()));
     }
 
     #[test]
