@@ -330,13 +330,13 @@ impl<S: Slot> Common<S> {
     /// Notes that the socket took less than was offered.
     pub(crate) fn send_must_wait(&mut self, id: ConnectionId, now: impl FnOnce() -> Timestamp) {
         let Some(slot) = self.table.get_mut(id) else { return };
-        let life = slot.life_mut();
-        life.send_waits = true;
-        if !life.is_waiting() {
-            life.place = self.waiting.len() as u32;
+        slot.life_mut().send_waits = true;
+        if !slot.life().is_waiting() {
             self.now = now();
-            self.waiting.push(Waiting::new(id, self.now));
+            self.begin_waiting(id);
         }
+        let Some(slot) = self.table.get_mut(id) else { return };
+        let life = slot.life_mut();
         self.counters.send_waits += 1;
         self.counters.send_copies += life.queue.retain(&mut self.pieces, &mut self.pools, self.copy_break);
     }
@@ -374,6 +374,12 @@ impl<S: Slot> Common<S> {
             self.stop_waiting(id);
             self.notices.push_back(Notice::Sent(id));
         }
+    }
+
+    fn begin_waiting(&mut self, id: ConnectionId) {
+        let Some(slot) = self.table.get_mut(id) else { return };
+        slot.life_mut().place = self.waiting.len() as u32;
+        self.waiting.push(Waiting::new(id, self.now));
     }
 
     fn stop_waiting(&mut self, id: ConnectionId) {
@@ -472,29 +478,35 @@ impl<S: Slot> Common<S> {
 
     // --- handing over ---
 
-    /// Takes a connection out of the table and passes its queue to `bytes`. What was to be reported
-    /// about it is not reported.
+    /// Takes a connection out of the table and passes its queue to `bytes`; returns whether `Sent`
+    /// is due besides. It is not reported here any more.
     pub(crate) fn release(
         &mut self,
         id: ConnectionId,
         bytes: &mut dyn FnMut(Held, &[u8]),
-    ) -> Result<(S, Phase), ReleaseError> {
+    ) -> Result<(S, Phase, bool), ReleaseError> {
         let Some(life) = self.table.get(id).map(Slot::life) else { return Err(ReleaseError::Gone) };
         let phase = life.phase()?;
+        if self.notices.iter().any(|notice| matches!(notice, Notice::Connected(other) if *other == id)) {
+            return Err(ReleaseError::Connecting);
+        }
+        let is_due = |notice: &Notice| matches!(notice, Notice::Sent(other) if *other == id);
+        let awaits_sent = life.awaits_sent() && (life.is_waiting() || self.notices.iter().any(is_due));
         self.pieces.iter(life.queue.list()).for_each(|piece| bytes(Held::Queued, piece));
         self.stop_waiting(id);
         let Some(mut slot) = self.table.remove(id) else { return Err(ReleaseError::Gone) };
         slot.life_mut().queue.clear(&mut self.pieces);
-        Ok((slot, phase))
+        Ok((slot, phase, awaits_sent))
     }
 
-    /// Puts a connection into the table under its id, with `queued` as its queue. Returns it when
-    /// there is no room.
+    /// Puts a connection into the table under its id, with `queued` as its queue. `Sent` is due
+    /// where `sent_due` has the present. Returns the connection when there is no room.
     pub(crate) fn adopt(
         &mut self,
         id: ConnectionId,
         mut slot: S,
         queued: &[u8],
+        sent_due: Option<Timestamp>,
     ) -> Result<(), (AdoptError, S)> {
         let size_max = self.pools.block_size_max().max(1);
         let life = slot.life_mut();
@@ -511,15 +523,22 @@ impl<S: Slot> Common<S> {
         self.table.insert_at(id, slot).map_err(|mut slot| {
             slot.life_mut().queue.clear(&mut self.pieces);
             (AdoptError::Slot, slot)
-        })
+        })?;
+        match sent_due {
+            Some(now) if !queued.is_empty() => {
+                self.now = now;
+                self.begin_waiting(id);
+            }
+            Some(_) => self.notices.push_back(Notice::Sent(id)),
+            None => {}
+        }
+        Ok(())
     }
 
     /// The next fact to report.
     pub(crate) fn next_notice(&mut self) -> Option<Notice> {
         loop {
             match self.notices.pop_front()? {
-                // A released connection is not reported here any more.
-                Notice::Connected(id) if self.table.get(id).is_none() => {}
                 // A finished or closed connection does not need `Sent`.
                 Notice::Sent(id) if !self.table.get(id).is_some_and(|slot| slot.life().awaits_sent()) => {}
                 notice => return Some(notice),

@@ -157,6 +157,7 @@ macro_rules! handover_suite {
         $crate::contract_suite! { @tests $world;
             handover: streams_go_on_in_a_successor;
             handover: a_queue_goes_along;
+            handover: a_sent_that_is_due_goes_along;
             handover: ids_keep_their_meaning;
             handover: releasing_is_no_event;
             handover: an_end_goes_on_in_a_successor;

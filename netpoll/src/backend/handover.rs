@@ -64,6 +64,9 @@ pub struct Released<S> {
     pub id: ConnectionId,
     /// How far its life has come.
     pub phase: Phase,
+    /// [`Completion::Sent`](crate::Completion::Sent) is due, when the queue is empty: it had to
+    /// wait.
+    pub awaits_sent: bool,
     /// What it is to the system.
     pub socket: S,
 }
@@ -98,7 +101,7 @@ pub enum Held {
 pub enum ReleaseError {
     /// The connection is closed, closing or has never existed.
     Gone,
-    /// The connection is not open yet.
+    /// The connection is not open yet, or its owner has not had `Connected`.
     Connecting,
 }
 

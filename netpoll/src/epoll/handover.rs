@@ -17,11 +17,11 @@ impl Handover for EpollBackend {
         connection: ConnectionId,
         bytes: &mut dyn FnMut(Held, &[u8]),
     ) -> Result<Released<OwnedFd>, ReleaseError> {
-        let (slot, phase) = self.common.release(connection, bytes)?;
+        let (slot, phase, awaits_sent) = self.common.release(connection, bytes)?;
         // The descriptor stays open, so it does not leave the set by itself.
         let removed = epoll::delete(&self.epoll, &slot.socket);
         debug_assert!(removed.is_ok(), "{removed:?}");
-        Ok(Released { id: connection, phase, socket: slot.socket })
+        Ok(Released { id: connection, phase, awaits_sent, socket: slot.socket })
     }
 
     fn adopt(
@@ -29,14 +29,15 @@ impl Handover for EpollBackend {
         released: Released<OwnedFd>,
         queued: &[u8],
     ) -> Result<(), (AdoptError, Released<OwnedFd>)> {
-        let Released { id, phase, socket } = released;
+        let Released { id, phase, awaits_sent, socket } = released;
         let data = EventData::new_u64(id.pack(TAG_CONNECTION));
         if let Err(error) = epoll::add(&self.epoll, &socket, data, INTEREST) {
-            return Err((AdoptError::Io(error.into()), Released { id, phase, socket }));
+            return Err((AdoptError::Io(error.into()), Released { id, phase, awaits_sent, socket }));
         }
-        if let Err((error, slot)) = self.common.adopt(id, Slot::resumed(socket, phase), queued) {
+        let sent_due = awaits_sent.then(|| self.clock.now());
+        if let Err((error, slot)) = self.common.adopt(id, Slot::resumed(socket, phase), queued, sent_due) {
             let _ = epoll::delete(&self.epoll, &slot.socket);
-            return Err((error, Released { id, phase, socket: slot.socket }));
+            return Err((error, Released { id, phase, awaits_sent, socket: slot.socket }));
         }
         // The first poll reports what the socket has already; the queue is to leave at once.
         self.mark_dirty(id);

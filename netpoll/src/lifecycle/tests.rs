@@ -122,3 +122,31 @@ fn a_resumed_life_goes_on_where_it_was() {
         assert_eq!(Life::new(state).phase(), Err(ReleaseError::Gone));
     }
 }
+
+#[test]
+fn what_is_to_be_reported_goes_along_with_a_released_connection() {
+    let (mut common, ids) = common(3);
+    queue(&mut common, ids[0]);
+    common.send_must_wait(ids[0], || Timestamp::ZERO);
+    queue(&mut common, ids[1]);
+    common.send_must_wait(ids[1], || Timestamp::ZERO);
+    common.sent(ids[1], 5);
+    common.queue_emptied(ids[1]); // and the batch had no room for `Sent`
+    common.notices.push_back(Notice::Connected(ids[2]));
+    let release = |common: &mut Common<Life>, id| common.release(id, &mut |_, _| {});
+    assert_eq!(release(&mut common, ids[2]).unwrap_err(), ReleaseError::Connecting);
+    for (id, queued) in [(ids[0], &b"bytes"[..]), (ids[1], b"")] {
+        let (life, phase, awaits_sent) = release(&mut common, id).unwrap();
+        assert!(awaits_sent && phase == Phase::Open, "{id:?}");
+        let mut successor = Common::<Life>::new(&BackendConfig::small(3), 3).unwrap();
+        successor.adopt(id, life, queued, Some(Timestamp::ZERO)).unwrap();
+        if !queued.is_empty() {
+            assert_eq!(waiting(&successor), [id.index()]);
+            successor.sent(id, queued.len());
+            assert_eq!(successor.queue_emptied(id), Emptied::Nothing);
+        }
+        assert!(matches!(successor.next_notice(), Some(Notice::Sent(other)) if other == id));
+    }
+    assert!(matches!(common.next_notice(), Some(Notice::Connected(id)) if id == ids[2]));
+    assert!(common.next_notice().is_none());
+}

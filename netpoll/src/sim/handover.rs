@@ -4,7 +4,7 @@ use super::backend::SimBackend;
 use super::core::Core;
 use super::link::SocketId;
 use super::slot::Slot;
-use crate::{AdoptError, ConnectionId, Handover, Held, ReleaseError, Released};
+use crate::{AdoptError, ConnectionId, Handover, Held, ReleaseError, Released, Timestamp};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -32,10 +32,10 @@ impl Handover for SimBackend {
         connection: ConnectionId,
         bytes: &mut dyn FnMut(Held, &[u8]),
     ) -> Result<Released<SimSocket>, ReleaseError> {
-        let (slot, phase) = self.common.release(connection, bytes)?;
+        let (slot, phase, awaits_sent) = self.common.release(connection, bytes)?;
         self.network.borrow_mut().detach(slot.socket);
         let socket = SimSocket { network: Rc::clone(&self.network), id: Some(slot.socket) };
-        Ok(Released { id: connection, phase, socket })
+        Ok(Released { id: connection, phase, awaits_sent, socket })
     }
 
     fn adopt(
@@ -45,7 +45,8 @@ impl Handover for SimBackend {
     ) -> Result<(), (AdoptError, Released<SimSocket>)> {
         let Some(socket) = released.socket.id else { return Err((AdoptError::Slot, released)) };
         let slot = Slot::resumed(socket, released.phase);
-        if let Err((error, _)) = self.common.adopt(released.id, slot, queued) {
+        let sent_due = released.awaits_sent.then(|| Timestamp::from_nanos(self.network.borrow().now));
+        if let Err((error, _)) = self.common.adopt(released.id, slot, queued, sent_due) {
             return Err((error, released));
         }
         released.socket.id = None;

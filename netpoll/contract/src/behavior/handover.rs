@@ -97,6 +97,21 @@ pub fn a_queue_goes_along<W: SuccessorWorld>(seed: u64) {
     h.end();
 }
 
+/// An owner that waits for `Sent` has it from the successor, once.
+pub fn a_sent_that_is_due_goes_along<W: SuccessorWorld>(seed: u64) {
+    let mut setup = Setup::small(4, seed);
+    let (mut h, pair) = with_stalled_client::<W>(&mut setup);
+    fill(&mut h, pair, Pattern::new(4));
+    h.server().forget();
+    hand_over(&mut h, Side::Server, &setup);
+    assert!(h.backend(Side::Server).is_waiting(pair.server), "it has to wait there, too");
+    h.client().let_go();
+    h.until("Sent", |h| h.server().sent.contains_key(&pair.server));
+    h.until_quiet();
+    assert_eq!(h.server().sent[&pair.server], 1);
+    h.end();
+}
+
 /// Ids keep their meaning: live ones name the same connections, dead ones none, and new ones are
 /// new.
 pub fn ids_keep_their_meaning<W: SuccessorWorld>(seed: u64) {
