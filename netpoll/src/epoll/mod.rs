@@ -18,10 +18,8 @@ mod accept;
 mod handover;
 mod slot;
 
-use crate::PieceStore;
 use crate::fifo::Fifo;
 use crate::lifecycle::{Common, Emptied, Finish, Notice, PeerFinish, State, common_queues};
-use crate::send_queue::PIECES_PER_WRITE;
 use crate::sys::{descriptors, socket};
 use crate::{
     Backend, BackendConfig, BackendCounters, BufferPools, CloseReason, Completion, Completions, ConnectError,
@@ -32,7 +30,7 @@ use accept::{ACCEPT_PAUSE, Listeners};
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 pub(crate) use slot::Slot;
-use std::io::{self, IoSlice};
+use std::io;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -409,7 +407,7 @@ impl EpollBackend {
 
     fn flush_one(&mut self, id: ConnectionId) {
         while let Some(slot) = self.common.table.get_mut(id).filter(|slot| !slot.life.queue.is_empty()) {
-            let (offered, result) = write_front(slot, &self.common.pieces);
+            let (offered, result) = slot.write_front(&self.common.pieces);
             self.common.counters.sends += 1;
             match result {
                 Ok(count) => {
@@ -458,19 +456,6 @@ impl EpollBackend {
                 drop(self.common.table.remove(id)); // closes the socket, which leaves the epoll set
             }
             batch.push(notice.into());
-        }
-    }
-}
-
-/// Offers the socket the front of the queue in one call. Returns the bytes offered and the result.
-fn write_front(slot: &Slot, pieces: &PieceStore) -> (usize, io::Result<usize>) {
-    match slot.life.queue.front(pieces) {
-        Some(only) if slot.life.queue.is_single() => (only.len(), socket::send(&slot.socket, only)),
-        _ => {
-            let mut slices = [IoSlice::new(&[]); PIECES_PER_WRITE];
-            let count = slot.life.queue.gather(pieces, &mut slices);
-            let offered = slices[..count].iter().map(|slice| slice.len()).sum();
-            (offered, socket::send_vectored(&slot.socket, &slices[..count]))
         }
     }
 }

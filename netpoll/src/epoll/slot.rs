@@ -1,7 +1,10 @@
 //! What the epoll backend keeps of one connection.
 
-use crate::Phase;
 use crate::lifecycle::{self, Life, State};
+use crate::send_queue::PIECES_PER_WRITE;
+use crate::sys::socket;
+use crate::{Phase, PieceStore};
+use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 
 /// One connection.
@@ -38,6 +41,22 @@ impl Slot {
 
     fn living(socket: OwnedFd, life: Life) -> Slot {
         Slot { socket, life, in_ready: false, in_dirty: false, peer_done: false, stopped: false }
+    }
+}
+
+impl Slot {
+    /// Offers the socket the front of the queue in one call. Returns the bytes offered and the
+    /// result.
+    pub(super) fn write_front(&self, pieces: &PieceStore) -> (usize, io::Result<usize>) {
+        match self.life.queue.front(pieces) {
+            Some(only) if self.life.queue.is_single() => (only.len(), socket::send(&self.socket, only)),
+            _ => {
+                let mut slices = [IoSlice::new(&[]); PIECES_PER_WRITE];
+                let count = self.life.queue.gather(pieces, &mut slices);
+                let offered = slices[..count].iter().map(|slice| slice.len()).sum();
+                (offered, socket::send_vectored(&self.socket, &slices[..count]))
+            }
+        }
     }
 }
 
