@@ -230,7 +230,7 @@ impl UringBackend {
         } else if todo.has(Todo::WAIT_READABLE) && !waits {
             slot.in_flight.add(tag::READABLE);
             self.ring.wait_readable(id);
-        } else if todo.has(Todo::DEMOTE) && slot.in_flight.has(tag::RECEIVE) {
+        } else if todo.has(Todo::DEMOTE) && slot.in_flight.has(tag::RECEIVE) && slot.ends_receive() {
             self.ring.cancel(id, tag::RECEIVE);
         }
         if todo.has(Todo::WAIT_WRITABLE) && !slot.in_flight.has(tag::WRITABLE) {

@@ -83,7 +83,10 @@ impl UringBackend {
         self.receives.starved.is_dry = is_dry;
         for _ in 0..count {
             let Some(id) = self.receives.starved.line.pop_front() else { return };
-            self.rearm(id);
+            match self.common.table.get_mut(id) {
+                Some(slot) if slot.idling == Idling::StoppedInLine => slot.idling = Idling::Stopped,
+                _ => self.rearm(id),
+            }
         }
     }
 
@@ -103,7 +106,7 @@ impl UringBackend {
             self.receives.lending.grow();
         }
         if let Some(slot) = self.common.table.get_mut(id)
-            && !matches!(slot.idling, Idling::Stopped | Idling::Sampling)
+            && slot.idling != Idling::Sampling
         {
             slot.idling = Idling::Starved;
         }
@@ -131,7 +134,7 @@ impl UringBackend {
                 let is_over = slot.life.state != State::Open;
                 let sampled = slot.idling == Idling::Sampling && !is_over;
                 slot.idling = match slot.idling {
-                    kept @ (Idling::Stopped | Idling::Starved) => kept,
+                    kept @ (Idling::Stopped | Idling::StoppedInLine | Idling::Starved) => kept,
                     _ if sampled => Idling::Sampled,
                     _ => Idling::Active,
                 };
@@ -221,7 +224,7 @@ impl UringBackend {
         if !self.receives.starved.line.is_empty() && self.common.table.get(id).is_some_and(is_fed) {
             return self.push_starved(id);
         }
-        if let Some(slot) = self.common.table.get_mut(id).filter(|slot| slot.idling != Idling::Stopped) {
+        if let Some(slot) = self.common.table.get_mut(id).filter(|slot| !slot.idling.is_stopped()) {
             slot.idling = Idling::Active;
         }
         self.rearm(id);
@@ -317,7 +320,7 @@ impl UringBackend {
             }
             Idling::Sampled => slot.idling = Idling::Demoting,
             Idling::Quiet | Idling::Demoting | Idling::Sampling | Idling::Promoting => {}
-            Idling::Starved | Idling::Stopped => {}
+            Idling::Starved | Idling::Stopped | Idling::StoppedInLine => {}
         }
     }
 
@@ -327,21 +330,34 @@ impl UringBackend {
     /// for readability may end by itself, and leads to nothing while the connection is stopped.
     pub(super) fn change_receiving(&mut self, id: ConnectionId, receiving: bool) {
         let Some(slot) = self.common.table.get_mut(id) else { return };
-        match (slot.idling == Idling::Stopped, receiving) {
+        match (slot.idling.is_stopped(), receiving) {
             (false, false) => {
-                slot.idling = Idling::Stopped;
+                slot.idling = if slot.is_in_line() { Idling::StoppedInLine } else { Idling::Stopped };
                 self.mark(id, Todo::DEMOTE);
             }
-            (true, true) => {
-                // The receive is armed at once, or when the cancellation (or the wait for
-                // readability) has ended.
-                slot.idling = Idling::Active;
-                match slot.life.state {
-                    State::PeerFinished => self.mark(id, Todo::SEND), // its end was held back
-                    _ => self.mark(id, Todo::RECEIVE),
-                }
-            }
+            (true, true) => self.resume(id),
             _ => {}
+        }
+    }
+
+    fn resume(&mut self, id: ConnectionId) {
+        let is_short = !self.receives.starved.line.is_empty();
+        let Some(slot) = self.common.table.get_mut(id) else { return };
+        let before = std::mem::replace(&mut slot.idling, Idling::Active);
+        let goes_on = slot.in_flight.has(tag::RECEIVE) && slot.todo.has(Todo::DEMOTE);
+        match () {
+            // Its end was held back.
+            () if slot.life.state == State::PeerFinished => self.mark(id, Todo::SEND),
+            () if before == Idling::StoppedInLine => slot.idling = Idling::Starved,
+            // The receive is armed at once, or when the cancellation (or the wait for readability)
+            // has ended. One that is still armed goes on.
+            () if !is_short || goes_on || slot.in_flight.has(tag::READABLE) => self.mark(id, Todo::RECEIVE),
+            // The end of the receive that is being cancelled puts it in line.
+            () if slot.in_flight.has(tag::RECEIVE) => slot.idling = Idling::Starved,
+            () => {
+                slot.idling = Idling::Starved;
+                self.push_starved(id);
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! What the io_uring backend keeps of one connection.
 
 use crate::lifecycle::{self, Life, State};
+use crate::sys::uring::tag;
 
 /// A set of things to do for a connection at the next submission.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,7 +77,9 @@ impl InFlight {
 /// when a buffer is free for it, and stands in line again.
 ///
 /// Stopped is apart: the owner has stopped receiving. An operation that ends then is not armed
-/// again until the owner resumes.
+/// again until the owner resumes. One that stood in line for a buffer keeps its place
+/// (StoppedInLine) until its turn comes; one that did not goes to the end of the line, if there is
+/// one.
 ///
 /// Where there is demotion, an accepted connection begins as Demoting, with nothing to cancel.
 ///
@@ -93,12 +96,18 @@ pub(super) enum Idling {
     Promoting,
     Starved,
     Stopped,
+    StoppedInLine,
 }
 
 impl Idling {
     /// Whether the next receive ends with its first buffer.
     pub(super) fn receives_once(self) -> bool {
         matches!(self, Idling::Sampling | Idling::Starved)
+    }
+
+    /// Whether the owner has stopped receiving.
+    pub(super) fn is_stopped(self) -> bool {
+        matches!(self, Idling::Stopped | Idling::StoppedInLine)
     }
 }
 
@@ -131,7 +140,18 @@ const _: () = assert!(size_of::<Slot>() <= 32);
 impl Slot {
     /// Whether the socket is left unread: the owner has stopped receiving, and has not finished.
     pub(super) fn is_left_unread(&self) -> bool {
-        self.idling == Idling::Stopped && self.life.state == State::Open
+        self.idling.is_stopped() && self.life.state == State::Open
+    }
+
+    /// Whether the connection receives and stands in line for a buffer: the receive that found none
+    /// has ended, and the next one is not due.
+    pub(super) fn is_in_line(&self) -> bool {
+        self.idling.receives_once() && !self.in_flight.has(tag::RECEIVE) && !self.todo.has(Todo::RECEIVE)
+    }
+
+    /// Whether a receive in flight is to end: a stop may have been taken back in the same turn.
+    pub(super) fn ends_receive(&self) -> bool {
+        self.life.state != State::Open || self.idling.is_stopped() || self.idling == Idling::Demoting
     }
 
     pub(super) fn new(state: State) -> Slot {
@@ -157,6 +177,6 @@ impl lifecycle::Slot for Slot {
     }
 
     fn is_stopped(&self) -> bool {
-        self.idling == Idling::Stopped
+        self.idling.is_stopped()
     }
 }
