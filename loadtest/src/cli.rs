@@ -15,7 +15,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 const AFTER: &str = "\
-Exit codes: 0 goals met and nothing lost, 1 a goal missed, a delivery rule broken or the server gone, 2 could not run.
+Exit codes:
+  0  goals met and nothing lost
+  1  a goal missed, a delivery rule broken, or the server gone
+  2  could not run: flags, addresses, limits
+  3  measurement invalid: no fault found, but the generator itself stood still or was late, so times say nothing about the server
+  4  no samples: no fault found, and nothing to judge by
 
 Examples:
   loadtest echo -c 1000 --depth 16 --duration 10s
@@ -142,7 +147,7 @@ fn run(name: &'static str, settings: &Settings, command: String) -> Result<Exit,
     let report = crate::report::build::report(&plan, output, about);
     say!("{}", terminal::render(&report));
     store(settings, &report)?;
-    Ok(if report.verdict.passed { Exit::Met } else { Exit::Missed })
+    Ok(report.verdict.judgment.exit())
 }
 
 /// Removes the credential, which does not belong in a report.

@@ -1,4 +1,4 @@
-//! Why the generator could not run. Always exit code 2, always with advice.
+//! Why the generator could not run, always with advice; and the exit codes.
 
 use std::fmt;
 
@@ -33,15 +33,21 @@ pub enum Exit {
     Missed,
     /// Could not run: bad flags, server unreachable, too few descriptors.
     CouldNotRun,
+    /// No fault was found, but times cannot be judged: the generator stood still or was late.
+    Invalid,
+    /// No fault was found, but a goal, or the run, has nothing to judge it by.
+    NoSamples,
 }
 
 impl Exit {
-    /// The exit code: 0, 1 or 2.
+    /// The exit code: 0 to 4.
     pub fn code(self) -> u8 {
         match self {
             Exit::Met => 0,
             Exit::Missed => 1,
             Exit::CouldNotRun => 2,
+            Exit::Invalid => 3,
+            Exit::NoSamples => 4,
         }
     }
 }

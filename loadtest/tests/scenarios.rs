@@ -36,8 +36,13 @@ const SHORT: &str = "--warmup 20ms --duration 150ms --settle 10s";
 
 fn passes(peer: &Peer, line: &str) -> String {
     let (exit, report) = run(peer, &format!("{line} {SHORT}"));
-    assert_eq!(exit, Exit::Met, "{line}\n{report}");
+    assert!(is_sound(exit), "{line}: {exit:?}\n{report}");
     report
+}
+
+/// Nothing was wrong. Whether the times of so short a run are good depends on the machine.
+fn is_sound(exit: Exit) -> bool {
+    matches!(exit, Exit::Met | Exit::Invalid)
 }
 
 fn count(report: &str, name: &str) -> f64 {
@@ -81,7 +86,7 @@ fn a_run_of_many_stages() {
         "million --quick -c 200 -w 2 --room-size 20 --push-rate 500 --batch 7 --heartbeat 200ms --churn-rate 100 {times}"
     );
     let (exit, report) = run(&peer, &line);
-    assert_eq!(exit, Exit::Met, "{report}");
+    assert!(is_sound(exit), "{exit:?} {report}");
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
     let stages = report["stages"].as_array().unwrap();
     let stage = |name: &str| stages.iter().find(|stage| stage["name"] == name).unwrap();
@@ -183,7 +188,7 @@ fn a_server_that_closes_idle_http_connections_loses_no_request() {
     // it.
     let (exit, report) =
         run(&peer, "push -c 60 --connect-rate 10 --rate 200 --warmup 0ms --duration 200ms --settle 10s");
-    assert_eq!(exit, Exit::Met, "{report}");
+    assert!(is_sound(exit), "{exit:?} {report}");
     assert_eq!(count(&report, "refused"), 0.0, "{report}");
     assert!(count(&report, "delivered") > 0.0, "{report}");
 }
@@ -221,6 +226,8 @@ fn exit_codes() {
     let peer = Peer::start(Faults::default());
     let line = "echo -c 5 --depth 1 --warmup 0ms --duration 100ms";
     assert_eq!(run(&peer, &format!("{line} --goal p50=1ns")).0, Exit::Missed, "an impossible goal");
+    let sampled_never = "echo -c 5 --rate 0.1 --warmup 100ms --duration 100ms --goal p99=1us";
+    assert_eq!(run(&peer, sampled_never).0, Exit::NoSamples, "nothing to judge by");
     assert_eq!(run(&peer, &format!("{line} --goal speed=1")).0, Exit::CouldNotRun, "no such goal");
     assert_eq!(run(&peer, &format!("{line} --rate 5 --depth 5")).0, Exit::CouldNotRun);
     assert_eq!(run(&peer, "connect -c 5 --depth 5").0, Exit::CouldNotRun, "a flag of another scenario");

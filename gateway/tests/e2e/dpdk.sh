@@ -60,7 +60,9 @@ for command in run dpdk-check run; do
     for _ in $(seq 5); do curl -sf -m 5 -o /dev/null http://10.77.0.2:13102/; done
     curl -sf -o /dev/null http://127.0.0.1:13111/readyz
 done
-wait "$load"
+code=0
+wait "$load" || code=$?
+sound "$code"
 ip link show up dev gateway0 | grep -q LOWER_UP
 
 echo "== the same with one frame in twenty lost each way"

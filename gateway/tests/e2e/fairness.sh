@@ -31,6 +31,7 @@ turns() { # NAME: the gateway's turns so far
 measure() { # name
     turns "$1.before"
     taskset -c 1 chrt -f 1 "$loadtest" echo "${target[@]}" -c 200 --rate 2000 --warmup 1s --duration 5s --json "$work/$1.json" >"$work/$1.out" 2>&1 ||
+        sound $? || # late by itself; the comparison below judges
         { cat "$work/$1.out" >&2; return 1; }
     turns "$1.after"
 }

@@ -15,7 +15,7 @@ trap '[ -n "$failed_command" ] || failed_command="${BASH_SOURCE[0]##*/} line $LI
 
 # The lines of the load generator's report that say what went wrong.
 verdict() {
-    grep -E '^ +(connections  |failed: |closed while ready: |notice: |violation: |e\.g\. |goal MISSED|generator-bound: |interrupted: |product: )|^loadtest: ' "$1" |
+    grep -E '^ +(connections  |failed: |closed while ready: |notice: |violation: |e\.g\. |goal MISSED|generator-bound: |held: |stalled: |measurement: |interrupted: |product: )|^loadtest: ' "$1" |
         cut -c 1-300 | tail -"${2:-12}"
 }
 
@@ -97,9 +97,13 @@ stop_gateway() {
     pids=()
 }
 
+# sound CODE: the load generator found no fault. 3 says that it was itself too late, or stood still, to judge times: scripts
+# that judge no time by its exit take that, as this machine has other work.
+sound() { [ "$1" = 0 ] || [ "$1" = 3 ]; }
+
 # generate FLAG…: runs the load generator, whose report is in $work/generator.
 generate() {
     local code=0
     "$loadtest" "$@" >"$work/generator" 2>&1 || code=$?
-    [ "$code" = 0 ] || { cat "$work/generator"; fail "loadtest $1 ended with $code"; }
+    sound "$code" || { cat "$work/generator"; fail "loadtest $1 ended with $code"; }
 }

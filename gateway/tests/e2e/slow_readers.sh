@@ -12,6 +12,7 @@ rate=${RATE:-300}
 measure() { # NAME SLOW
     taskset -c 1 "$loadtest" slow-reader --server 127.0.0.1:13101 --http "127.0.0.1:$control_port" -c 300 --slow-connections "$2" --rate "$rate" \
         --size 32 --warmup 1s --duration "${SECONDS_EACH:-10}s" --settle 60s -q --json "$work/$1.json" >"$work/$1.out" 2>&1 ||
+        sound $? || # late by itself; the medians below judge
         { cat "$work/$1.out" >&2; return 1; }
 }
 for backend in ${BACKEND:-io_uring epoll}; do

@@ -3,7 +3,7 @@
 use super::chart::{Chart, Line, Scale, Unit, escape};
 use super::page::{page, pairs, section, table, tile};
 use super::units::{bytes, nanos, number, percent};
-use super::{Conservation, Latency, Report};
+use super::{Conservation, Judgment, Latency, Report, Verdict};
 
 /// The page.
 pub(crate) fn render(report: &Report) -> String {
@@ -26,7 +26,12 @@ pub(crate) fn render(report: &Report) -> String {
 
 fn head(report: &Report) -> String {
     let chip = |class: &str, text: &str| format!("<span class=\"chip {class}\">{text}</span>");
-    let product = if report.verdict.passed { chip("good", "✓ passed") } else { chip("bad", "✗ failed") };
+    let product = match report.verdict.judgment {
+        _ if report.verdict.passed => chip("good", "✓ passed"),
+        Judgment::Invalid => chip("warn", "measurement invalid"),
+        Judgment::NoSamples => chip("warn", "no samples"),
+        Judgment::Passed | Judgment::Failed => chip("bad", "✗ failed"),
+    };
     let bound = if report.verdict.generator_bound {
         chip("warn", "▲ generator-bound")
     } else {
@@ -47,7 +52,8 @@ fn head(report: &Report) -> String {
 
 fn reasons(report: &Report) -> String {
     let bad = report.verdict.reasons.iter().map(|reason| format!("<li>{}</li>", escape(reason)));
-    let warn = report.verdict.generator_reasons.iter();
+    let Verdict { invalid, unjudged, generator_reasons, .. } = &report.verdict;
+    let warn = invalid.iter().chain(unjudged).chain(generator_reasons);
     let warn = warn.map(|reason| format!("<li class=\"warn\">{}</li>", escape(reason)));
     let all: String = bad.chain(warn).collect();
     if all.is_empty() { all } else { format!("<ul class=\"reasons\">{all}</ul>") }

@@ -10,7 +10,9 @@ pub(crate) mod stages;
 pub(crate) mod terminal;
 pub(crate) mod units;
 
+use crate::error::Exit;
 use crate::goals::Outcome;
+use crate::worker::ClockGaps;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -64,10 +66,45 @@ pub(crate) struct Report {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Verdict {
+    /// The judgment is [`Judgment::Passed`].
     pub(crate) passed: bool,
+    pub(crate) judgment: Judgment,
+    /// Faults, and goals that were missed.
     pub(crate) reasons: Vec<String>,
+    /// Why times say nothing about the server.
+    pub(crate) invalid: Vec<String>,
+    /// What has nothing to judge it by.
+    pub(crate) unjudged: Vec<String>,
+    /// The side that stood still, if one did, and for how long; otherwise empty.
+    pub(crate) stalled: String,
     pub(crate) generator_bound: bool,
     pub(crate) generator_reasons: Vec<String>,
+}
+
+/// What a run comes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Judgment {
+    Passed,
+    /// A fault of the server, or a goal missed.
+    #[default]
+    Failed,
+    /// No fault, but the generator stood still or was late.
+    Invalid,
+    /// No fault, but nothing to judge by.
+    NoSamples,
+}
+
+impl Judgment {
+    /// The exit of a run.
+    pub(crate) fn exit(self) -> Exit {
+        match self {
+            Judgment::Passed => Exit::Met,
+            Judgment::Failed => Exit::Missed,
+            Judgment::Invalid => Exit::Invalid,
+            Judgment::NoSamples => Exit::NoSamples,
+        }
+    }
 }
 
 /// Latencies, in nanoseconds.
@@ -301,6 +338,11 @@ pub(crate) struct Generator {
     pub(crate) sends: u64,
     /// Times that a server's socket took less than was offered.
     pub(crate) send_waits: u64,
+    /// Times that a worker's loop stood still; of the worst worker.
+    pub(crate) gaps: ClockGaps,
+    /// Operations that waited for room, because the server had not answered or taken what was
+    /// before them, and the longest such wait, in ns.
+    pub(crate) held: (u64, u64),
 }
 
 /// The server's process, when it is on this machine.

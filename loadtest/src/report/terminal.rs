@@ -2,7 +2,7 @@
 
 use super::stages::{self, spread};
 use super::units::{bytes, nanos, number, percent};
-use super::{Latency, Report};
+use super::{Judgment, Latency, Report};
 use std::fmt::Write;
 
 /// The whole report.
@@ -252,9 +252,28 @@ fn verdicts(report: &Report, out: &mut String) {
     } else {
         let _ = writeln!(out, "  generator: had room to spare");
     }
-    let what = if verdict.passed { "PASSED" } else { "FAILED" };
-    let reasons =
-        if verdict.reasons.is_empty() { String::new() } else { format!(": {}", verdict.reasons.join("; ")) };
+    let (count, longest) = report.generator.held;
+    if count > 0 {
+        let longest = nanos(longest as f64);
+        let _ = writeln!(
+            out,
+            "  held: {} operations waited for the server, up to {longest}",
+            number(count as f64)
+        );
+    }
+    if !verdict.stalled.is_empty() {
+        let _ = writeln!(out, "  stalled: {}", verdict.stalled);
+    }
+    if !verdict.invalid.is_empty() {
+        let _ = writeln!(out, "  measurement: INVALID: {}", verdict.invalid.join("; "));
+    }
+    let (what, reasons) = match verdict.judgment {
+        Judgment::Passed => ("PASSED", &[][..]),
+        Judgment::Failed => ("FAILED", &verdict.reasons[..]),
+        Judgment::Invalid => ("NOT JUDGED: no fault found, but times say nothing about it", &[][..]),
+        Judgment::NoSamples => ("NOT JUDGED: no samples", &verdict.unjudged[..]),
+    };
+    let reasons = if reasons.is_empty() { String::new() } else { format!(": {}", reasons.join("; ")) };
     let _ = writeln!(out, "  product: {what}{reasons}");
     if report.interrupted {
         let _ = writeln!(out, "  interrupted: the measured phase was cut short");

@@ -37,9 +37,7 @@ pub(crate) struct Flow {
     pub(crate) sender_of: Vec<u32>,
     pub(crate) total_senders: u32,
     pub(crate) cursor: usize,
-    /// What is due could not leave for lack of room. Completions make room, so there is nothing to
-    /// do before they come.
-    pub(crate) stalled: bool,
+    pub(crate) room: Room,
     pub(crate) schedule: Option<Schedule>,
     /// The window of its stage, once it has begun.
     pub(crate) window: Option<Window>,
@@ -54,6 +52,34 @@ pub(crate) struct Flow {
     /// Deliveries that are not owed because of those.
     pub(crate) excused: u64,
     pub(crate) answers: Answers,
+}
+
+/// Room for what is due: in the HTTP pipeline, in the pools. The server makes it, by its answers
+/// and by taking what was sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Room {
+    /// There was none at the last attempt. Completions make some, so there is nothing to do before
+    /// they come.
+    pub(crate) is_missing: bool,
+    /// When there was none for the last time.
+    missed_at: u64,
+    /// Operations that waited for it, and the longest time that one did, in ns.
+    pub(crate) held: (u64, u64),
+}
+
+impl Room {
+    /// There was none at `now`.
+    pub(crate) fn missing(&mut self, now: u64) {
+        (self.is_missing, self.missed_at) = (true, now);
+    }
+
+    /// What was intended at `intended` leaves at `now`. Returns since when there was room for it.
+    pub(crate) fn found(&mut self, intended: u64, now: u64) -> u64 {
+        if self.missed_at > intended {
+            self.held = (self.held.0 + 1, self.held.1.max(now.saturating_sub(intended)));
+        }
+        self.missed_at.max(intended)
+    }
 }
 
 /// No sender.
@@ -94,7 +120,7 @@ impl Flow {
             sender_of,
             total_senders,
             cursor: 0,
-            stalled: false,
+            room: Room::default(),
             schedule: None,
             window: None,
             checker: Checker::new(plan.run, if measured { count } else { 0 }, flow.slots),
@@ -159,9 +185,14 @@ impl Flow {
             let rounds = due.saturating_sub(u64::from(sender.position)).div_ceil(total);
             rounds.saturating_sub(u64::from(sender.next))
         };
-        let left = self.senders.iter().map(left).sum();
+        let left: u64 = self.senders.iter().map(left).sum();
         let receivers = u64::from(self.plan.audience_size);
-        self.recorder.never_sent(from, window.end, left, receivers, window);
+        let is_held = self.room.is_missing;
+        if is_held && left > 0 {
+            let longest = self.room.held.1.max(window.end.saturating_sub(from));
+            self.room.held = (self.room.held.0 + left, longest);
+        }
+        self.recorder.never_sent((from, window.end), left, receivers, is_held, window);
     }
 
     /// Moves on to the next sender.

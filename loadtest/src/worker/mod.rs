@@ -12,6 +12,7 @@
 
 mod answers;
 mod churn;
+mod clock_gaps;
 pub(crate) mod control;
 mod ending;
 mod fleet;
@@ -27,6 +28,7 @@ mod together;
 mod traffic;
 mod turns;
 
+pub(crate) use clock_gaps::ClockGaps;
 pub(crate) use fleet::FleetStats;
 pub(crate) use result::{FlowResult, WorkerResult};
 pub(crate) use share::Share;
@@ -46,6 +48,7 @@ use netpoll::{Backend, BackendConfig, Buffer, Completions, MonotonicClock, PoolS
 use pacemaker::Pacemaker;
 use share::thread_cpu;
 use stage::Departures;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -93,6 +96,8 @@ struct WorkerStats {
     share_before: Option<Share>,
     share_after: Option<Share>,
     network_error: Option<String>,
+    /// Until when the worker meant to sleep.
+    awake_by: Cell<u64>,
 }
 
 /// See the module's text.
@@ -224,6 +229,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
     fn turn(&mut self, wait: Duration) -> io::Result<bool> {
         let mut batch = std::mem::replace(&mut self.batch, Completions::with_capacity(0));
         let polled = self.backend.poll(wait, &mut batch);
+        let woken = self.now();
         if self.ending.is_none() {
             batch.drain().for_each(|completion| self.handle(completion));
         }
@@ -244,7 +250,18 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         self.behind = self.send_operations();
         self.expire_timers(now);
         self.publish();
+        self.watch_clock(woken);
         Ok(true)
+    }
+
+    /// Looks for time in which the worker stood still: before it woke, and since.
+    fn watch_clock(&mut self, woken: u64) {
+        let now = self.now();
+        let meant = self.counts.awake_by.replace(now);
+        if let Some(window) = self.window {
+            self.stats.gaps.saw_nothing(meant, woken, &window);
+            self.stats.gaps.saw_nothing(woken, now, &window);
+        }
     }
 
     fn begin(&mut self, now: u64) {
@@ -268,15 +285,17 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         let present = || self.flows.iter().filter(|flow| flow.plan.stage == window.stage);
         // A flow that waits for room is woken by the completion that makes some; polling for it
         // would take the processor from the thread that is to make it.
-        let stalled = present().any(|flow| flow.stalled);
+        let stalled = present().any(|flow| flow.room.is_missing);
         let within = wait_max(&self.to.plan);
         let within = if stalled { within.min(STALL_WAIT) } else { within };
         let within = self.fleet.until_expiry(now, within);
-        let flows = present().filter(|flow| !flow.stalled).filter_map(Flow::next_due);
+        let flows = present().filter(|flow| !flow.room.is_missing).filter_map(Flow::next_due);
         let due =
             flows.chain(self.departures.turns.as_ref().and_then(Turns::next)).filter(|due| *due < window.end);
         let due = due.chain(self.fleet.next_due()).min();
-        due.map_or(within, |due| within.min(Duration::from_nanos(due.saturating_sub(now))))
+        let wait = due.map_or(within, |due| within.min(Duration::from_nanos(due.saturating_sub(now))));
+        self.counts.awake_by.set(now + wait.as_nanos() as u64);
+        wait
     }
 
     fn publish(&mut self) {

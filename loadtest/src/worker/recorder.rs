@@ -11,7 +11,8 @@ use std::sync::mpsc::Sender;
 pub(crate) struct Recorder {
     /// From intended time to delivery, of operations intended within the window.
     pub(crate) latency: Histogram<u64>,
-    /// From intended time to the call that sent it: how far the generator itself slipped.
+    /// From intended time, or from when the server had made room, to the call that sent it: how far
+    /// the generator itself slipped.
     pub(crate) lag: Histogram<u64>,
     /// From intended time to the HTTP answer.
     pub(crate) answer: Histogram<u64>,
@@ -55,15 +56,16 @@ impl Recorder {
         }
     }
 
-    /// An operation intended at `intended` was sent at `now` to `receivers`.
-    pub(crate) fn sent(&mut self, now: u64, intended: u64, receivers: u64, window: &Window) {
+    /// An operation intended at `intended`, for which there was room at `ready`, was sent at `now`
+    /// to `receivers`.
+    pub(crate) fn sent(&mut self, now: u64, (intended, ready): (u64, u64), receivers: u64, window: &Window) {
         self.sent += 1;
         self.owed += receivers;
         self.second.sent += receivers;
         if window.contains(intended) {
             self.sent_measured += 1;
             self.owed_measured += receivers;
-            record(&mut self.lag, now.saturating_sub(intended));
+            record(&mut self.lag, now.saturating_sub(ready));
         }
     }
 
@@ -81,13 +83,22 @@ impl Recorder {
         }
     }
 
-    /// `count` operations for `receivers` each, intended at even distances in `from..to`, were not
-    /// sent when their stage ended.
-    pub(crate) fn never_sent(&mut self, from: u64, to: u64, count: u64, receivers: u64, window: &Window) {
+    /// `count` operations for `receivers` each, intended at even distances in a time, were not sent
+    /// when their stage ended; `is_held`: for lack of room, and not of time.
+    pub(crate) fn never_sent(
+        &mut self,
+        times: (u64, u64),
+        count: u64,
+        receivers: u64,
+        is_held: bool,
+        window: &Window,
+    ) {
         self.never_sent += count;
         let within = |intended| window.contains(intended);
-        record_open(&mut self.latency, (from, to), count * receivers, within, window.end);
-        record_open(&mut self.lag, (from, to), count, within, window.end);
+        record_open(&mut self.latency, times, count * receivers, within, window.end);
+        if !is_held {
+            record_open(&mut self.lag, times, count, within, window.end);
+        }
     }
 
     /// Passes a second that has ended to the coordinator.

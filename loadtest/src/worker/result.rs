@@ -19,6 +19,7 @@ pub(crate) struct FlowResult {
     pub(crate) excused: u64,
     pub(crate) answers: Answers,
     pub(crate) total_senders: u32,
+    pub(crate) held: (u64, u64),
 }
 
 /// Everything of one worker.
@@ -49,6 +50,7 @@ impl From<Flow> for FlowResult {
             excused: flow.excused,
             answers: flow.answers,
             total_senders: flow.total_senders,
+            held: flow.room.held,
         }
     }
 }

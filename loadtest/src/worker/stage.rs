@@ -7,7 +7,7 @@
 
 use super::fleet::FleetStats;
 use super::turns::Turns;
-use super::{Share, Worker};
+use super::{ClockGaps, Share, Worker};
 use crate::client::{Protocol, Stage};
 use crate::histogram::{growing, merge};
 use crate::plan::{Role, StageKind};
@@ -54,6 +54,7 @@ pub(crate) struct StageStats {
     pub(crate) churn: ChurnStats,
     /// The thread's share, within the window; on one worker of each thread.
     pub(crate) share: Option<Share>,
+    pub(crate) gaps: ClockGaps,
 }
 
 impl StageStats {
@@ -72,12 +73,14 @@ impl StageStats {
             },
             churn: ChurnStats { operations: 0, completed: 0, measured: 0, missed: 0, latency: growing() },
             share: None,
+            gaps: ClockGaps::default(),
         }
     }
 
     /// Adds another worker's or stage's counts.
     pub(crate) fn add(&mut self, other: &StageStats) {
         self.fleet.add(&other.fleet);
+        self.gaps.add(&other.gaps);
         let (beats, others) = (&mut self.beats, &other.beats);
         beats.sent += others.sent;
         beats.answered += others.answered;

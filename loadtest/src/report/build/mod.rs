@@ -1,6 +1,8 @@
 //! From output to a report: sums over the workers, the final reconciliation, goals and verdicts.
 
+mod goals;
 mod stage;
+mod validity;
 mod verdict;
 
 use super::{
@@ -15,7 +17,7 @@ use crate::plan::{FlowPlan, Pace, Path, ProtocolKind, Role, RunPlan};
 use crate::run::RunOutput;
 use crate::schedule::Schedule;
 use crate::worker::control::Window;
-use crate::worker::{Beats, ChurnStats, FleetStats, FlowResult, Share, StageStats, WorkerResult};
+use crate::worker::{Beats, ChurnStats, ClockGaps, FleetStats, FlowResult, Share, StageStats, WorkerResult};
 use hdrhistogram::Histogram;
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
@@ -78,11 +80,7 @@ pub(crate) fn report(plan: &RunPlan, output: RunOutput, about: About) -> Report 
     report.metrics = output.metrics;
     report.samples = output.samples;
     report.verdict = verdict::verdict(&report);
-    report.goals = about.goals.iter().map(|goal| verdict::judge(goal, &report)).collect();
-    let missed =
-        report.goals.iter().filter(|goal| !goal.met).map(|goal| format!("goal {} missed", goal.goal));
-    report.verdict.reasons.extend(missed);
-    report.verdict.passed = report.verdict.reasons.is_empty();
+    goals::judge_goals(&about.goals, &mut report);
     report
 }
 
@@ -352,7 +350,19 @@ fn generator(plan: &RunPlan, output: &RunOutput) -> Generator {
         receives: sum(|counters| counters.receives),
         sends: sum(|counters| counters.sends),
         send_waits: sum(|counters| counters.send_waits),
+        gaps: worst_gaps(output.results.iter().map(|result| total(&result.stages).gaps)),
+        held: held(&output.results),
     }
+}
+
+/// The gaps of the worker that stood still the longest.
+fn worst_gaps(all: impl Iterator<Item = ClockGaps>) -> ClockGaps {
+    all.max_by_key(|gaps| gaps.total).unwrap_or_default()
+}
+
+fn held(results: &[WorkerResult]) -> (u64, u64) {
+    let all = results.iter().flat_map(|result| &result.flows).map(|flow| flow.held);
+    all.fold((0, 0), |(count, longest), (more, long)| (count + more, longest.max(long)))
 }
 
 /// The server over all windows, and its memory between the parts of the run.

@@ -76,6 +76,7 @@ fn generator(whole: &Generator, found: &StageOutput, stats: &[&StageStats]) -> G
     let time = end.saturating_sub(found.window.start).max(1) as f64;
     Generator {
         busy: stats.iter().filter_map(|stats| Some(stats.share?.cpu as f64 / time)).collect(),
+        gaps: super::worst_gaps(stats.iter().map(|stats| stats.gaps)),
         starved: stats.iter().filter_map(|stats| Some(stats.share?.waited as f64 / time)).collect(),
         ..whole.clone()
     }

@@ -2,13 +2,11 @@
 
 use super::super::stages;
 use super::super::units::{nanos, number};
-use super::super::{Conservation, FlowReport, Generator, Latency, Report, Verdict};
-use crate::goals::{Goal, Measure, Outcome};
+use super::super::{Conservation, Generator, Report, Verdict};
+use super::validity::{self, LAG_MAX};
 
 /// A busier thread is a bottleneck itself.
 const BUSY_MAX: f64 = 0.9;
-/// A schedule that slips further than this at its 99th percentile is not kept, in nanoseconds.
-const LAG_MAX: u64 = 1_000_000;
 /// A thread that waits longer than this for a processor shares the machine with too much else.
 const STARVED_MAX: f64 = 0.1;
 
@@ -56,10 +54,13 @@ pub(super) fn verdict(report: &Report) -> Verdict {
     reasons.extend(stages::kept(report).filter(|kept| kept.share < KEPT_MIN).map(|kept| kept.words()));
     let limits = limits(report);
     Verdict {
-        passed: reasons.is_empty(),
         reasons,
+        invalid: validity::invalid(report),
+        unjudged: validity::unmeasured(report),
+        stalled: validity::stalled(report),
         generator_bound: !limits.is_empty(),
         generator_reasons: limits,
+        ..Verdict::default()
     }
 }
 
@@ -118,41 +119,4 @@ fn full(stage: &str, generator: &Generator) -> Option<String> {
     let cores = std::thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64);
     let all = generator.busy.len() > 1 && sum > BUSY_MAX * cores;
     all.then(|| format!("{stage}: the workers together kept {sum:.2} of {cores:.0} processors busy"))
-}
-
-/// The value measured for a goal, and whether it meets the goal.
-pub(super) fn judge(goal: &Goal, report: &Report) -> Outcome {
-    let worst = |of: &dyn Fn(&FlowReport) -> f64| report.flows.iter().map(of).fold(f64::NAN, f64::max);
-    let least = |of: &dyn Fn(&FlowReport) -> f64| report.flows.iter().map(of).fold(f64::NAN, f64::min);
-    let others = report.churn.as_ref().or(report.heartbeats.as_ref()).map(|requests| &requests.latency);
-    let latency = |of: &dyn Fn(&Latency) -> u64| {
-        let flows = worst(&|flow| of(&flow.latency) as f64);
-        if flows.is_nan() { of(others.unwrap_or(&report.connect.ready_latency)) as f64 } else { flows }
-    };
-    let found = match goal.measure {
-        Measure::Latency(percentile) => latency(&|latency| latency.at(percentile)),
-        Measure::LatencyMax => latency(&|latency| latency.max),
-        Measure::Connect(percentile) => report.connect.ready_latency.at(percentile) as f64,
-        Measure::Rate => {
-            let ratio = least(&|flow| flow.ratio);
-            let churn = report.churn.as_ref().map(|churn| churn.answered as f64 / churn.sent.max(1) as f64);
-            if ratio.is_nan() { churn.unwrap_or(f64::NAN) } else { ratio }
-        }
-        Measure::Loss => report.flows.iter().map(|flow| flow.conservation.lost).sum::<u64>() as f64,
-        Measure::Violations => violations(report),
-        Measure::Ready => report.connect.ready as f64 / report.connect.asked.max(1) as f64,
-        Measure::Cpu => report.server.as_ref().map_or(f64::NAN, |server| server.cpu_nanos_per_message),
-        Measure::Memory => report.server.as_ref().map_or(f64::NAN, |server| server.rss_bytes_per_connection),
-        Measure::Throughput => report.flows.iter().map(|flow| flow.delivered).sum(),
-    };
-    if found.is_nan() {
-        return Outcome { goal: goal.text.clone(), found: "nothing to measure it by".to_owned(), met: false };
-    }
-    Outcome { goal: goal.text.clone(), found: goal.format(found), met: goal.is_met(found) }
-}
-
-fn violations(report: &Report) -> f64 {
-    let of = |c: &Conservation| c.duplicated + c.reordered + c.misdelivered + c.damaged;
-    let flows: u64 = report.flows.iter().map(|flow| of(&flow.conservation)).sum();
-    (flows + report.violations.values().sum::<u64>()) as f64
 }

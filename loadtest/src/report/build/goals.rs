@@ -1,0 +1,173 @@
+//! What was found for each goal, and what the run comes to.
+
+use super::super::{Conservation, FlowReport, Judgment, Latency, Report};
+use crate::goals::{Goal, Measure, Outcome};
+
+/// Judges `goals`, and then the run.
+pub(super) fn judge_goals(goals: &[Goal], report: &mut Report) {
+    let mut is_doubtful = false;
+    for goal in goals {
+        let found = found(goal.measure, report);
+        let outcome = outcome(goal, found);
+        match (outcome.met, found) {
+            (true, _) => {}
+            (false, None) => report.verdict.unjudged.push(format!("cannot judge {}", goal.text)),
+            (false, Some(found)) if excuses(goal, found, report) => is_doubtful = true,
+            (false, Some(_)) => report.verdict.reasons.push(format!("goal {} missed", goal.text)),
+        }
+        report.goals.push(outcome);
+    }
+    let verdict = &mut report.verdict;
+    verdict.judgment = match () {
+        () if !verdict.reasons.is_empty() => Judgment::Failed,
+        () if !verdict.unjudged.is_empty() => Judgment::NoSamples,
+        () if is_doubtful || !verdict.invalid.is_empty() => Judgment::Invalid,
+        () => Judgment::Passed,
+    };
+    verdict.passed = verdict.judgment == Judgment::Passed;
+}
+
+fn outcome(goal: &Goal, found: Option<f64>) -> Outcome {
+    let (text, met) = match found {
+        Some(found) => (goal.format(found), goal.is_met(found)),
+        None => ("no samples: cannot judge".to_owned(), false),
+    };
+    Outcome { goal: goal.text.clone(), found: text, met }
+}
+
+/// Whether a goal that was missed would have been met but for the generator: without its own send
+/// lag, or where it stood still for a larger share of the time than the percentile leaves out.
+fn excuses(goal: &Goal, found: f64, report: &Report) -> bool {
+    let lag = |of: &dyn Fn(&Latency) -> u64| report.flows.iter().map(|flow| of(&flow.lag)).max().unwrap_or(0);
+    let blind = super::validity::blind_share(report);
+    match goal.measure {
+        Measure::Latency(percentile) => {
+            let lag = lag(&|lag| lag.at(percentile)) as f64;
+            let left_out = 1.0 - f64::from(percentile) / 100_000.0;
+            goal.is_met(found - lag) || blind > left_out
+        }
+        Measure::LatencyMax => {
+            let own = lag(&|lag| lag.max).max(report.generator.gaps.longest);
+            goal.is_met(found - own as f64)
+        }
+        Measure::Rate | Measure::Throughput => !report.verdict.invalid.is_empty(),
+        _ => false,
+    }
+}
+
+/// The value of a measure; `None` without samples.
+fn found(measure: Measure, report: &Report) -> Option<f64> {
+    let worst = |of: &dyn Fn(&FlowReport) -> Option<f64>| {
+        let all: Option<Vec<f64>> = report.flows.iter().map(of).collect();
+        all.filter(|all| !all.is_empty()).map(|all| all.into_iter().fold(f64::MIN, f64::max))
+    };
+    let sampled =
+        |latency: &Latency, of: &dyn Fn(&Latency) -> u64| (latency.count > 0).then(|| of(latency) as f64);
+    let others = report.churn.as_ref().or(report.heartbeats.as_ref()).map(|requests| &requests.latency);
+    let latency = |of: &dyn Fn(&Latency) -> u64| match report.flows.is_empty() {
+        false => worst(&|flow| sampled(&flow.latency, of)),
+        true => sampled(others.unwrap_or(&report.connect.ready_latency), of),
+    };
+    let all = || (!report.flows.is_empty()).then_some(&report.flows);
+    match measure {
+        Measure::Latency(percentile) => latency(&|latency| latency.at(percentile)),
+        Measure::LatencyMax => latency(&|latency| latency.max),
+        Measure::Connect(percentile) => {
+            sampled(&report.connect.ready_latency, &|latency| latency.at(percentile))
+        }
+        Measure::Rate => match &report.churn {
+            Some(churn) if report.flows.is_empty() => {
+                (churn.sent > 0).then(|| churn.answered as f64 / churn.sent as f64)
+            }
+            _ => worst(&|flow| (flow.latency.count > 0).then_some(-flow.ratio)).map(|worst| -worst),
+        },
+        Measure::Loss => {
+            let owed = |flow: &FlowReport| flow.conservation.owed;
+            let flows = all().filter(|flows| flows.iter().all(|flow| owed(flow) > 0));
+            flows.map(|flows| flows.iter().map(|flow| flow.conservation.lost).sum::<u64>() as f64)
+        }
+        Measure::Violations => Some(violations(report)),
+        Measure::Ready => Some(report.connect.ready as f64 / report.connect.asked.max(1) as f64),
+        Measure::Cpu => {
+            let server = report.server.as_ref().filter(|server| server.messages > 0);
+            server.map(|server| server.cpu_nanos_per_message)
+        }
+        Measure::Memory => report.server.as_ref().map(|server| server.rss_bytes_per_connection),
+        Measure::Throughput => all().map(|flows| flows.iter().map(|flow| flow.delivered).sum()),
+    }
+}
+
+fn violations(report: &Report) -> f64 {
+    let of = |c: &Conservation| c.duplicated + c.reordered + c.misdelivered + c.damaged;
+    let flows: u64 = report.flows.iter().map(|flow| of(&flow.conservation)).sum();
+    (flows + report.violations.values().sum::<u64>()) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::Generator;
+    use super::*;
+    use crate::worker::ClockGaps;
+
+    fn latency(nanos: u64) -> Latency {
+        Latency { count: 1000, p50: nanos, p90: nanos, p99: nanos, max: nanos, ..Latency::default() }
+    }
+
+    /// A run of ten seconds with this latency and send lag, its generator still for `gap` ns.
+    fn judged(found: u64, lag: u64, gap: u64, goals: &[&str]) -> Report {
+        let flow = FlowReport {
+            latency: latency(found),
+            lag: latency(lag),
+            offered: Some(100.0),
+            ..FlowReport::default()
+        };
+        let gaps = ClockGaps { count: 1, total: gap, longest: gap };
+        let generator = Generator { gaps, ..Generator::default() };
+        let mut report = Report { flows: vec![flow], generator, measured_seconds: 10.0, ..Report::default() };
+        report.verdict = super::super::verdict::verdict(&report);
+        let goals: Vec<Goal> = goals.iter().map(|text| Goal::parse(text).unwrap()).collect();
+        judge_goals(&goals, &mut report);
+        report
+    }
+
+    const MS: u64 = 1_000_000;
+
+    #[test]
+    fn a_miss_is_the_servers_only_if_the_generator_cannot_explain_it() {
+        let judgment = |found, lag, gap, goals: &[&str]| judged(found, lag, gap, goals).verdict.judgment;
+        assert_eq!(judgment(3 * MS, 0, 0, &["p99=5ms"]), Judgment::Passed);
+        assert_eq!(judgment(40 * MS, MS / 10, 0, &["p99=5ms"]), Judgment::Failed, "a slow server");
+        assert_eq!(judgment(40 * MS, 36 * MS, 0, &["p99=5ms"]), Judgment::Invalid, "a late generator");
+        assert_eq!(judgment(90 * MS, 36 * MS, 0, &["p99=5ms"]), Judgment::Failed, "late, and yet");
+        assert_eq!(judgment(452 * MS, 0, 450 * MS, &[]), Judgment::Invalid, "a generator that stopped");
+        assert_eq!(judgment(452 * MS, 0, 450 * MS, &["p99=5ms"]), Judgment::Invalid);
+        assert_eq!(judgment(452 * MS, 0, 450 * MS, &["p50=5ms"]), Judgment::Failed);
+        assert_eq!(judgment(452 * MS, 0, 20 * MS, &["p99=5ms"]), Judgment::Failed);
+    }
+
+    #[test]
+    fn without_samples_there_is_no_verdict() {
+        let mut report = Report { flows: vec![FlowReport::default()], ..Report::default() };
+        report.verdict = super::super::verdict::verdict(&report);
+        judge_goals(&[Goal::parse("p99=1us").unwrap()], &mut report);
+        assert_eq!((report.verdict.judgment, report.goals[0].met), (Judgment::NoSamples, false));
+        assert!(report.goals[0].found.starts_with("no samples"));
+        // A fault is a fault, whatever else is known.
+        report.goals.clear();
+        report.verdict.reasons.push("1 deliveries lost".to_owned());
+        judge_goals(&[], &mut report);
+        assert_eq!(report.verdict.judgment, Judgment::Failed);
+    }
+
+    #[test]
+    fn the_side_that_stood_still_is_named() {
+        let stalled = |found, gap| {
+            let mut report = judged(found, 0, gap, &[]);
+            report.flows[0].latency.p50 = MS;
+            super::super::validity::stalled(&report)
+        };
+        assert!(stalled(4000 * MS, 0).starts_with("the server"), "{}", stalled(4000 * MS, 0));
+        assert!(stalled(452 * MS, 450 * MS).starts_with("the generator"), "{}", stalled(452 * MS, 450 * MS));
+        assert_eq!(stalled(8 * MS, 0), "");
+    }
+}
