@@ -188,7 +188,7 @@ impl<B: Backend> Handler<B> {
         self.shard.sessions.forget(&mut self.shard.texts, connection);
     }
 
-    /// The server drains: the client is told when and where to come back.
+    /// The server drains: the client receives when and where to come back.
     pub(crate) fn send_away(&mut self, connection: ConnectionId) {
         if let Some(open) = self.shard.sessions.open(connection) {
             let values = self.policy.values();

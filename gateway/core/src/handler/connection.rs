@@ -31,8 +31,8 @@ impl<B: Backend> Handler<B> {
             Some(code) => EndReason::Code(code),
             None => EndReason::Transport(reason),
         };
-        // Whom the server closes is not open any more, and was written down then; at a stop the
-        // reason is `local`.
+        // A connection that the server closed is not open any more, and was written down then; at a
+        // stop the reason is `local`.
         if session.is_open() {
             self.audit(connection, AuditKind::Disconnected(reason));
         }

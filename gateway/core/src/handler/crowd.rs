@@ -1,11 +1,11 @@
-//! Who comes in while many do.
+//! Admission of connections while many arrive.
 //!
 //! An address has so many connections at a time, over all workers
 //! (`limits.connections_per_address_max`): further ones are refused. And while slots are short
 //! connections that have not begun to log in within a second are reset, so silent connections keep
 //! no newcomer out for long: of the address that has most of these first, the oldest of it. A
 //! client that is merely slow keeps its slot beside an address that has many, also while those have
-//! their second. Connections that have logged in, or whose token is looked at, keep theirs.
+//! their second. Connections that have logged in, or have a token that is checked, keep theirs.
 
 use super::Handler;
 use super::goodbye::Goodbye;
@@ -16,7 +16,8 @@ use netpoll::{Backend, ConnectionId};
 use std::cmp::Reverse;
 use std::net::SocketAddr;
 
-/// One of so many slots is kept free for the next newcomer, as long as somebody can give one up.
+/// One of so many slots is kept free for the next newcomer, as long as a connection can give its
+/// own up.
 const SLOTS_PER_SPARE: usize = 64;
 /// A connection has a second to begin its login, however short slots are: several round trips of a
 /// slow client.

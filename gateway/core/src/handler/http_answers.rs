@@ -1,4 +1,4 @@
-//! Answers in HTTP to clients whose upgrade to WebSocket is not made.
+//! Answers in HTTP to requests that are not upgraded to WebSocket.
 
 use crate::session::Refusal;
 

@@ -133,8 +133,7 @@ impl<B: Backend> Handler<B> {
         self.close(connection, Goodbye::Http(CloseCode::PROTOCOL_ERROR, error.response()));
     }
 
-    /// Serves a page, in chunks of a block each; one that asks for them is told the limits of
-    /// frames.
+    /// Serves a page, in chunks of a block each; one that asks for the limits of frames gets them.
     fn page(&mut self, connection: ConnectionId, head: &str, content: &str) {
         let mut limits = [0; 64];
         let (before, after) = content.split_once(LIMITS_MARK).unwrap_or((content, ""));

@@ -250,7 +250,7 @@ mod tests {
             self.sender.send(VerifyRequest { address, pending, sequence: 1, body })
         }
 
-        /// The connections whose tokens are checked, in order, and how many are not.
+        /// The connections with tokens that are checked, in order, and how many are not.
         fn drain(&mut self) -> (Vec<usize>, usize) {
             let (mut checked, mut withdrawn) = (vec![], 0);
             while let Some(next) = self.lane.pop() {

@@ -33,13 +33,14 @@ pub struct Peers {
 /// Outgoing messages of one worker.
 ///
 /// ```text
-///   to this worker   local ──────────────────────────────► handled in the same turn, between completions
-///   to another one   its mailbox, up to 7/8 ── is full ──► backlog ─► tried again each turn, in order per destination
+///   to this worker   local ──► handled in the same turn, between completions
+///   to another one   its mailbox, up to 7/8 ── is full ──► backlog ─► tried again each turn,
+///                                                                     in order per destination
 /// ```
 ///
 /// Nothing is ever dropped. Answers and what sessions that end must still say wait without a bound
-/// of their own; requests of clients are bounded, so that who posts most is the one that waits or
-/// is refused:
+/// of their own; requests of clients are bounded, so that the connection that posts most is the one
+/// that waits or is refused:
 ///
 /// * While a destination takes what comes, nothing is counted and no request is refused.
 /// * Behind a full mailbox one input of a connection adds at most a quarter of what is left of the
@@ -62,7 +63,7 @@ pub struct Outbox {
     /// itself at a time.
     mailbox_part: usize,
     credit_max: usize,
-    /// The connection whose input is being handled, as far as it has posted to a full mailbox.
+    /// The connection that the input at hand is of, as far as it has posted to a full mailbox.
     poster: Option<Poster>,
     waits: u64,
     /// Messages handed to other workers since they were last asked for.
@@ -136,7 +137,7 @@ impl Outbox {
         self.me
     }
 
-    // --- requests of clients -------------------------------------------------------------------------------------------
+    // --- requests of clients ---------------------------------------------------------------------
 
     /// Whether messages to `worker` arrive without waiting, as far as this worker knows.
     #[inline]
@@ -190,7 +191,7 @@ impl Outbox {
         calm.max((self.free_places() / PRESSED_SHARES).clamp(1, PRESSED_MAX))
     }
 
-    // --- messages ------------------------------------------------------------------------------------------------------
+    // --- messages --------------------------------------------------------------------------------
 
     /// Sends what a client asked for, after [`Outbox::admits`].
     pub fn request(&mut self, worker: WorkerId, message: Message) {
