@@ -53,7 +53,7 @@ conformance: setup-tests ## Autobahn's WebSocket suite: 301 cases, then once mor
 
 dpdk: setup-tests ## the port: TAP devices with the kernel as the peer, memif with the load generator (needs root)
 	CARGO_TARGET_$(HOST)_RUNNER=$(CURDIR)/.ci/dpdk-runner.sh cargo test --workspace $(DPDK),bench/dpdk --lib --test port \
-		--test sessions --test websocket --test control_messages --test last_word --test scarcity --test shortage --test zero_allocations --test quick
+		--test sessions --test websocket --test control_messages --test last_word --test memory_pressure --test shortage --test zero_allocations --test quick
 	cargo build --release -p gateway -p loadtest $(DPDK)
 	gateway/tests/e2e/dpdk.sh $(CACHE)
 	gateway/tests/e2e/memif.sh

@@ -20,19 +20,21 @@
 //! * `timers`: timeouts of the login, of idleness, of tokens.
 //! * `names`: the names that a session is known by.
 //! * `linger`: how long a connection is kept after its last word, so that it arrives.
-//! * `pressure`: frames that have not come whole, when buffers run short.
+//! * `buffer_pressure`: frames that have not come whole, when buffers run short.
 //! * `rate`: how fast a connection may ask.
 //! * `share`: what one connection may have of a turn, and what waits for the next one.
 //! * `backpressure`: whose socket is left unread while messages wait for other workers, and which
 //!   requests are refused.
 //! * `relief`: which receivers go when pieces, blocks or memory run short.
-//! * `scarcity`: which connections go when the machine's or the container's memory runs short.
+//! * `memory_pressure`: which connections go when the machine's or the container's memory runs
+//!   short.
 //! * `crowd`: which connections come in while many do.
 //! * `inspect`: lists for the control thread.
 //! * `echo`: the WebSocket echo for development and conformance tests.
 
 mod admission;
 mod backpressure;
+mod buffer_pressure;
 mod close;
 mod connection;
 mod crowd;
@@ -48,14 +50,13 @@ mod inbox;
 mod inspect;
 mod linger;
 mod login;
+mod memory_pressure;
 mod message;
 mod names;
-mod pressure;
 mod rate;
 mod relief;
 mod reply;
 mod room;
-mod scarcity;
 mod share;
 mod state;
 mod subscribe;

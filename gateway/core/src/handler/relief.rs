@@ -3,7 +3,7 @@
 //! One order for the pieces of send queues, for blocks of each size and for memory:
 //!
 //! 1. blocks only: connections without a login that hold one for a frame that has not come whole
-//!    for a second (`pressure`);
+//!    for a second (`buffer_pressure`);
 //! 2. receivers whose sockets have taken nothing for `session.slow_consumer_timeout_ms`, that which
 //!    holds most first;
 //! 3. blocks only: connections with a login whose frame has not come whole for a second, where such

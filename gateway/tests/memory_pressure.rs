@@ -1,5 +1,5 @@
-//! Memory runs short: strangers are turned away with a reason, then messages are shed, then slow
-//! receivers go; who reads what he is sent notices nothing.
+//! Memory runs short: newcomers are refused with a reason, then messages are shed, then slow
+//! receivers are closed; a receiver that reads notices nothing.
 
 mod common;
 
