@@ -247,8 +247,8 @@ fn the_device_policy_closes_the_oldest(backend: &BackendChoice) {
 
 fn draining_sends_everyone_away(backend: &BackendChoice) {
     let mut settings = settings(2, 64);
-    settings.reloadable.reconnect_delay = (Duration::from_millis(10), Duration::from_millis(90));
-    settings.reloadable.reconnect_address = "other:3101".into();
+    settings.reloadable.reconnect.delay = (Duration::from_millis(10), Duration::from_millis(90));
+    settings.reloadable.reconnect.address = "other:3101".into();
     let gateway = Gateway::start_on(backend, settings);
     let mut clients: Vec<_> = (1..=20).map(|mid| gateway.login(mid, "")).collect();
     let mut stranger = gateway.client();

@@ -15,7 +15,9 @@ use gateway_core::CoarseInstant;
 use gateway_core::listener::{Application, Framing, Security};
 use gateway_core::memory::Thresholds;
 use gateway_core::metrics::LISTENERS_MAX;
-use gateway_core::settings::{BusMode, DevicePolicy, ListenerSettings, RateLimits, Reloadable, SlowConsumer};
+use gateway_core::settings::{
+    BusMode, DevicePolicy, ListenerSettings, RateLimits, ReconnectHint, Reloadable, SlowConsumer,
+};
 use gateway_proto::frame::HEADER_SIZE;
 use netpoll::ListenerConfig;
 use std::io;
@@ -222,8 +224,10 @@ impl Builder<'_> {
                 _ => DevicePolicy::Allow(self.values.size("session.devices_per_user_max") as u32),
             },
             slow_consumer,
-            reconnect_delay: (delay[0], delay[1]),
-            reconnect_address: self.values.text("drain.reconnect_address"),
+            reconnect: ReconnectHint {
+                delay: (delay[0], delay[1]),
+                address: self.values.text("drain.reconnect_address"),
+            },
             rate: self.rate(),
             room_members_only: self.values.text("application.room_send") == "members",
             client_send: self.values.flag("application.client_send"),

@@ -154,6 +154,15 @@ impl Default for RateLimits {
     }
 }
 
+/// Where clients of a draining server come back, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReconnectHint {
+    /// Their delay: from, to.
+    pub delay: (Duration, Duration),
+    /// Where they are sent; empty: to the same address.
+    pub address: String,
+}
+
 /// What may change while running.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reloadable {
@@ -169,10 +178,8 @@ pub struct Reloadable {
     pub device_policy: DevicePolicy,
     /// By message class, in the order of `MessageClass::ALL`.
     pub slow_consumer: [SlowConsumer; 4],
-    /// Clients' delay before they come back after a drain: from, to.
-    pub reconnect_delay: (Duration, Duration),
-    /// Where they are sent; empty: to the same address.
-    pub reconnect_address: String,
+    /// Where clients come back after a drain, and when.
+    pub reconnect: ReconnectHint,
     /// How much connections may send.
     pub rate: RateLimits,
     /// Whether only members may send to a room.
@@ -202,8 +209,10 @@ impl Default for Reloadable {
             slow_consumer_timeout: Duration::from_secs(2),
             device_policy: DevicePolicy::Allow(16),
             slow_consumer: [SlowConsumer::Close, SlowConsumer::Close, SlowConsumer::Drop, SlowConsumer::Drop],
-            reconnect_delay: (Duration::from_millis(500), Duration::from_secs(10)),
-            reconnect_address: String::new(),
+            reconnect: ReconnectHint {
+                delay: (Duration::from_millis(500), Duration::from_secs(10)),
+                address: String::new(),
+            },
             rate: RateLimits::default(),
             room_members_only: true,
             client_send: true,

@@ -18,7 +18,6 @@ const MORE_FIELDS: &[(&str, usize)] = &[
     ("gateway/config Config", 13),
     ("gateway/config DpdkConfig", 17),
     ("gateway/control Control", 25),
-    ("gateway/core Reloadable", 13),
     ("gateway/core Session", 22),
     ("gateway/core WorkerSettings", 15),
     ("loadtest Flow", 18),

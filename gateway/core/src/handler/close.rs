@@ -192,8 +192,8 @@ impl<B: Backend> Handler<B> {
     pub(crate) fn send_away(&mut self, connection: ConnectionId) {
         if let Some(open) = self.shard.sessions.open(connection) {
             let values = self.policy.values();
-            let (min, max) = values.reconnect_delay;
-            let address = Name::parse(values.reconnect_address.as_bytes()).ok();
+            let (min, max) = values.reconnect.delay;
+            let address = Name::parse(values.reconnect.address.as_bytes()).ok();
             if let Ok(notice) = Reconnect::new(min.as_millis() as u32, max.as_millis() as u32, address) {
                 let header = Header::new(Operation::RECONNECT, 0, notice.encoded_size() as u32);
                 let _ = self.reply(open, header, |body| {
