@@ -188,6 +188,7 @@ fn compare_files(matches: &ArgMatches) -> Result<Exit, RunError> {
         .iter()
         .map(|path| Ok((named(path), json::load(path)?)))
         .collect::<Result<Vec<_>, RunError>>()?;
+    compare::refuse_unlike(&reports)?;
     let table = compare::Comparison::of(&reports);
     say!("{}", table.text());
     if let Some(path) = matches.get_one::<String>("html") {

@@ -115,6 +115,12 @@ impl Checker {
         }
     }
 
+    /// Counts a message for another.
+    pub(crate) fn stray(&mut self, receiver: u32, stamp: &Stamp) {
+        self.counts.misdelivered += 1;
+        self.describe(receiver, "for another receiver", stamp);
+    }
+
     fn describe(&mut self, receiver: u32, what: &str, stamp: &Stamp) {
         if self.examples.len() < EXAMPLES_MAX {
             let Stamp { audience, slot, sequence, .. } = stamp;

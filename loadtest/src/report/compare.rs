@@ -3,7 +3,8 @@
 use super::html::{main_latency, percentiles};
 use super::page::{page, section, table};
 use super::units::{bytes, nanos, number};
-use super::{Latency, Report, terminal};
+use super::{FlowReport as Flow, Latency, Report, terminal};
+use crate::error::RunError;
 
 /// One measure over all reports.
 struct Row {
@@ -15,6 +16,8 @@ struct Row {
 /// See the module's text.
 pub(crate) struct Comparison {
     names: Vec<String>,
+    /// What the reports were not asked alike, in words.
+    differences: Vec<String>,
     rows: Vec<Row>,
 }
 
@@ -24,7 +27,7 @@ impl Comparison {
         let name = |(file, report): &(String, Report)| {
             if report.label.is_empty() { file.clone() } else { report.label.clone() }
         };
-        let names = reports.iter().map(name).collect();
+        let names: Vec<String> = reports.iter().map(name).collect();
         let mut rows = Vec::new();
         let mut add = |name: String, format: fn(f64) -> String, of: &dyn Fn(&Report) -> Option<f64>| {
             let values: Vec<Option<f64>> = reports.iter().map(|(_, report)| of(report)).collect();
@@ -66,7 +69,8 @@ impl Comparison {
         add("generator's busiest worker".to_owned(), super::units::percent, &|report| {
             report.generator.busy.iter().copied().reduce(f64::max)
         });
-        Comparison { names, rows }
+        let differences = differences(reports, &names);
+        Comparison { names, differences, rows }
     }
 
     fn head(&self) -> Vec<&str> {
@@ -92,6 +96,9 @@ impl Comparison {
     pub(crate) fn text(&self) -> String {
         let mut out = String::from("\n");
         terminal::table(&mut out, &self.head(), &self.cells());
+        for difference in &self.differences {
+            out += &format!("  not alike: {difference}\n");
+        }
         out
     }
 
@@ -113,6 +120,11 @@ impl Comparison {
                 )
             })
             .collect();
+        let unlike = self
+            .differences
+            .iter()
+            .map(|text| format!("<li class=\"warn\">not alike: {}</li>", super::chart::escape(text)));
+        let warnings: String = unlike.chain([warnings]).collect();
         let body = [
             format!("<header><h1>Comparison<small>{}</small></h1></header>", super::chart::escape(&title)),
             format!("<ul class=\"reasons\">{warnings}</ul>"),
@@ -121,6 +133,49 @@ impl Comparison {
         ];
         page(&format!("{title} — loadtest"), &body.concat())
     }
+}
+
+/// Fails for reports of different scenarios or protocols: their figures have nothing in common.
+pub(crate) fn refuse_unlike(reports: &[(String, Report)]) -> Result<(), RunError> {
+    let kind = |report: &Report| format!("{} ({})", report.scenario, report.protocol);
+    let Some((first, base)) = reports.first() else { return Ok(()) };
+    match reports.iter().find(|(_, report)| kind(report) != kind(base)) {
+        Some((other, report)) => Err(RunError::new(
+            format!("{first} is of {}, {other} of {}", kind(base), kind(report)),
+            "compare runs of one scenario",
+        )),
+        None => Ok(()),
+    }
+}
+
+/// What a run was asked to do, by name.
+fn asked(report: &Report) -> Vec<(String, String)> {
+    let mut all = vec![("connections".to_owned(), number(report.connect.asked as f64))];
+    for flow in &report.flows {
+        let Flow { name, pace, payload_size, fan_out, .. } = flow;
+        all.push((format!("{name}: pace"), pace.clone()));
+        all.push((format!("{name}: payload"), format!("{payload_size} B")));
+        all.push((format!("{name}: receivers"), number(*fan_out)));
+    }
+    all
+}
+
+/// Where a report was asked something else than the first.
+fn differences(reports: &[(String, Report)], names: &[String]) -> Vec<String> {
+    let asked: Vec<_> = reports.iter().map(|(_, report)| asked(report)).collect();
+    let mut found = Vec::new();
+    for (other, name) in asked.iter().zip(names).skip(1) {
+        for at in 0..other.len().max(asked[0].len()) {
+            let (one, two) = (asked[0].get(at), other.get(at));
+            let text = |part: Option<&(String, String)>| {
+                part.map_or_else(|| "nothing".to_owned(), |(what, value)| format!("{what} {value}"))
+            };
+            if one != two {
+                found.push(format!("{} in {}, {} in {name}", text(one), names[0], text(two)));
+            }
+        }
+    }
+    found
 }
 
 fn known(latency: &Latency, percentile: u32) -> Option<f64> {
@@ -146,5 +201,23 @@ mod tests {
             "{text}"
         );
         assert!(comparison.page(&reports).contains("1.50×"));
+        assert!(!text.contains("not alike"), "{text}");
+    }
+
+    #[test]
+    fn what_was_not_asked_alike_is_said_and_other_scenarios_are_refused() {
+        let report = |scenario: &str, pace: &str, payload_size| Report {
+            scenario: scenario.to_owned(),
+            flows: vec![FlowReport { pace: pace.to_owned(), payload_size, ..FlowReport::default() }],
+            ..Report::default()
+        };
+        let base = ("a".to_owned(), report("echo", "open, 100/s", 64));
+        let faster = [base.clone(), ("b".to_owned(), report("echo", "open, 200/s", 64))];
+        assert!(refuse_unlike(&faster).is_ok());
+        let text = Comparison::of(&faster).text();
+        assert!(text.contains("not alike: : pace open, 100/s in a, : pace open, 200/s in b"), "{text}");
+        assert!(Comparison::of(&faster).page(&faster).contains("not alike"));
+        let other = [base, ("b".to_owned(), report("push", "open, 100/s", 64))];
+        assert!(refuse_unlike(&other).is_err());
     }
 }

@@ -34,8 +34,20 @@ pub(crate) fn load(path: &str) -> Result<Report, RunError> {
     let advice = "name files that `loadtest … --json FILE` wrote";
     let text = std::fs::read_to_string(path)
         .map_err(|error| RunError::new(format!("cannot read {path}: {error}"), advice))?;
-    let report: Report = serde_json::from_str(&text)
-        .map_err(|error| RunError::new(format!("{path} is no report: {error}"), advice))?;
+    let no_report = |error| RunError::new(format!("{path} is no report: {error}"), advice);
+    let value: serde_json::Value = serde_json::from_str(&text).map_err(no_report)?;
+    if value.get("scenario").is_none() {
+        // Every field has a default, so that reports of older versions can be read.
+        let what = match value.get("thresholds") {
+            Some(_) => format!("{path} is the report of a whole `million --gateway`"),
+            None => format!("{path} is the report of something else"),
+        };
+        return Err(RunError::new(
+            what,
+            "compare those of `million --report` with `loadtest pages FOLDER …`",
+        ));
+    }
+    let report: Report = serde_json::from_value(value).map_err(no_report)?;
     if !(1..=FORMAT).contains(&report.format) {
         let what = format!("{path} has format {}, this program reads 1 to {FORMAT}", report.format);
         return Err(RunError::new(what, "read it with the version that wrote it"));

@@ -20,6 +20,9 @@ use std::collections::BTreeMap;
 /// Version of the stored form. 2 added the stages; a report of 1 reads as one without.
 pub(crate) const FORMAT: u32 = 2;
 
+/// Why a connection was lost that this side closed: netpoll's label.
+pub(crate) const CLOSED_HERE: &str = "local";
+
 /// A whole run.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -79,6 +82,14 @@ pub(crate) struct Verdict {
     pub(crate) stalled: String,
     pub(crate) generator_bound: bool,
     pub(crate) generator_reasons: Vec<String>,
+}
+
+impl Report {
+    /// Whether the server had clients before the run, as far as its metrics say: then what it has
+    /// of memory is no baseline, and its growth is not what a connection takes.
+    pub(crate) fn server_was_used(&self) -> bool {
+        self.metrics.get("gateway_logins_total").is_some_and(|[before, _]| *before > 0.0)
+    }
 }
 
 /// What a run comes to.

@@ -163,7 +163,7 @@ fn processes(report: &Report, out: &mut String) {
         let _ = writeln!(
             out,
             "  server       pid {:?}: {:.2} s user + {:.2} s system{} = {} a message; RSS {} → {} connected → {} \
-             ({} a connection)",
+             ({} a connection{})",
             server.pids,
             server.user_seconds,
             server.system_seconds,
@@ -175,7 +175,8 @@ fn processes(report: &Report, out: &mut String) {
             bytes(server.rss_before as f64),
             bytes(server.rss_connected as f64),
             bytes(server.rss_after as f64),
-            bytes(server.rss_bytes_per_connection)
+            bytes(server.rss_bytes_per_connection),
+            if report.server_was_used() { "; it had clients before, so that says little" } else { "" }
         );
     }
     let generator = &report.generator;

@@ -263,3 +263,23 @@ fn what_is_due_and_never_sent_counts() {
     assert!(flow["conservation"]["not_sent"].as_u64() > Some(0), "{report}");
     assert!((counted - offered * seconds).abs() <= 1.0, "{counted} of {offered} × {seconds}");
 }
+
+#[test]
+fn frames_to_connections_that_come_and_go_are_judged_too() {
+    // Of all users, most are such.
+    let case = case("mix -c 2 --broadcast-rate 60 --churn-rate 20", 1_000_000, &[]);
+    let faults = [
+        (Fault::WrongOperation, "violation: wrong_operation"),
+        (Fault::WrongSequence, "violation: wrong_sequence"),
+        (Fault::WrongVersion, "violation: wrong_version"),
+        (Fault::Corrupt, "damaged"),
+    ];
+    for_each(&faults, |(fault, name)| {
+        let order = Order { every: 1, faults_max: 40, ..Order::few(Class::Push, *fault) };
+        let (exit, planted, found, report) = run(&case, Some(order));
+        // Some connections may have left before; of the first forty frames two are for others.
+        let counted = found.get(*name).copied().unwrap_or(0);
+        assert!((20..=planted.faults).contains(&counted), "{fault:?} {found:?}\n{report}");
+        assert_eq!((exit, planted.faults), (Exit::Missed, 40), "{fault:?}");
+    });
+}

@@ -92,7 +92,10 @@ fn found(measure: Measure, report: &Report) -> Option<f64> {
             let server = report.server.as_ref().filter(|server| server.messages > 0);
             server.map(|server| server.cpu_nanos_per_message)
         }
-        Measure::Memory => report.server.as_ref().map(|server| server.rss_bytes_per_connection),
+        Measure::Memory => {
+            let server = report.server.as_ref().filter(|_| !report.server_was_used());
+            server.map(|server| server.rss_bytes_per_connection)
+        }
         Measure::Throughput => all().map(|flows| flows.iter().map(|flow| flow.delivered).sum()),
     }
 }

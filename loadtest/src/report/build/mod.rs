@@ -14,6 +14,7 @@ use crate::goals::Goal;
 use crate::histogram::{fresh, merge, record_open};
 use crate::monitor::{self, Usage};
 use crate::plan::{FlowPlan, Pace, Path, ProtocolKind, Role, RunPlan};
+use crate::report::CLOSED_HERE;
 use crate::run::RunOutput;
 use crate::schedule::Schedule;
 use crate::worker::control::Window;
@@ -321,7 +322,9 @@ fn slow_readers(plan: &RunPlan, results: &[WorkerResult]) -> Option<SlowReaders>
         connections: u64::from(plan.slow_connections),
         closed_by_server: slow
             .flat_map(|result| &result.stages)
-            .flat_map(|stage| stage.fleet.lost.values())
+            .flat_map(|stage| &stage.fleet.lost)
+            .filter(|(why, _)| *why != CLOSED_HERE)
+            .map(|(_, count)| count)
             .sum(),
     })
 }

@@ -4,6 +4,7 @@ use super::super::stages;
 use super::super::units::{nanos, number};
 use super::super::{Conservation, Generator, Report, Verdict};
 use super::validity::{self, LAG_MAX};
+use crate::report::CLOSED_HERE;
 
 /// A busier thread is a bottleneck itself.
 const BUSY_MAX: f64 = 0.9;
@@ -44,7 +45,9 @@ pub(super) fn verdict(report: &Report) -> Verdict {
     fault(sum(|c| c.answers.duplicated), "answers to operations given twice");
     fault(report.violations.values().sum(), "protocol violations");
     fault(report.connect.asked.saturating_sub(report.connect.ready), "connections never ready");
-    fault(report.connect.lost.values().sum(), "connections closed by the server");
+    let own = report.connect.lost.get(CLOSED_HERE).copied().unwrap_or(0);
+    fault(report.connect.lost.values().sum::<u64>() - own, "connections closed by the server");
+    fault(own, "connections closed by the generator, after a violation or for want of memory");
     let beats = report.heartbeats.clone().unwrap_or_default();
     fault(beats.missed, "heartbeats unanswered");
     fault(beats.duplicated, "heartbeats answered twice");
