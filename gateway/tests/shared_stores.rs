@@ -27,6 +27,7 @@ on_each_backend!(
     blocks_that_wait_for_some_are_there_for_logins,
     blocks_of_other_owners_come_back_from_receivers_that_take_nothing,
     blocks_of_one_owner_cost_receivers_of_anothers_nothing,
+    pushes_that_wait_for_a_fan_out_keep_few_blocks_of_their_owner,
     blocks_that_are_asked_for_are_not_kept_and_close_no_receiver,
     a_frame_that_has_not_come_whole_survives_receivers_that_take_nothing,
     a_receiver_that_has_not_stalled_survives_a_flood_of_many,
@@ -340,6 +341,23 @@ fn blocks_of_other_owners_come_back_from_receivers_that_take_nothing(backend: &B
     }
     assert_eq!(metrics(&gateway).slow_closes_for(SlowReason::Pressure).get(), 1);
     beat(&mut bystander, 2);
+}
+
+/// Broadcasts that are slow by their rate wait for one another: small ones in blocks of their size.
+fn pushes_that_wait_for_a_fan_out_keep_few_blocks_of_their_owner(backend: &BackendChoice) {
+    const COUNT: usize = 64;
+    let gateway = Gateway::start_with(settings(1, 128), BackendConfig::small(128), backend.clone());
+    let mut bystander = gateway.login(9, "");
+    let mut pools = blocks(COUNT as u32);
+    for _ in 0..COUNT {
+        let push = common::push(&mut pools, MessageClass::User, 1000, &[&[6; 100]]).expect("a block");
+        gateway.tell_all(|| Message::ToAll { push: push.clone(), rate: 1, origin: Origin::Nobody });
+    }
+    // What was sent to it before the first answer has been handled when the second one is there.
+    (1..=2).for_each(|sequence| beat(&mut bystander, sequence));
+    let free = std::iter::from_fn(|| pools.take(1)).collect::<Vec<_>>().len();
+    assert!(free >= COUNT - 16, "{free} of {COUNT} are free");
+    assert_eq!(metrics(&gateway).waiting_copies.get() as usize, free);
 }
 
 /// Blocks of the control thread's or another worker's that receivers hold: settings for a gateway

@@ -19,6 +19,13 @@ use netpoll::{Backend, ConnectionId, Priority, Queues, SendError, Timestamp};
 /// The lowest operation that accept sets filter.
 const FILTERED_MIN: i32 = 1000;
 
+/// Fan-outs of a worker that keep what their pushes lie in: they end within a turn or two. Further
+/// ones wait.
+const FANOUTS_BY_REFERENCE: usize = 16;
+/// Bytes of a push that is copied when it has to wait; a larger one only while receive buffers are
+/// low. The same as the default of `memory.copy_break_bytes`.
+const COPIED_SIZE_MAX: usize = 512;
+
 /// What became of a push at one session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Delivered {
@@ -215,11 +222,24 @@ impl<B: Backend> Handler<B> {
         }
     }
 
+    /// A push that waits for later turns, copied into a block of its size where it is small or
+    /// receive buffers are low, and as it is otherwise: one of 64 bytes may lie in a receive buffer
+    /// of its sender's, or of another worker's, that is missing to all connections there.
+    pub(super) fn copy_out(&mut self, push: EncodedPush) -> EncodedPush {
+        push.kept(|bytes| {
+            let (kept, is_copy) = self.io.pools().retain(bytes, COPIED_SIZE_MAX);
+            self.io.metrics.waiting_copies.add(u64::from(is_copy));
+            kept
+        })
+    }
+
     /// Begins a fan-out. Its sender has taken a place for it, so there is room.
     fn fan_out(&mut self, target: Target, push: EncodedPush, exclude: Exclude, rate: u32) {
         let now = self.turn.now;
         let rate = if self.turn.is_stopping() { 0 } else { rate };
         self.turn.fanouts_rest = false;
+        let waits = self.shard.fanouts.len() >= FANOUTS_BY_REFERENCE;
+        let push = if waits { self.copy_out(push) } else { push };
         let pushed =
             self.shard.fanouts.push(&mut self.shard.hosted_rooms, target, (push, exclude), rate, now);
         debug_assert!(pushed.is_ok(), "a push to many has a place");

@@ -3,7 +3,7 @@
 use super::Handler;
 use super::framing::Frame;
 use super::goodbye::Goodbye;
-use crate::address::{Address, Fingerprint};
+use crate::address::{Address, Fingerprint, WorkerId};
 use crate::io::rewrite_in_place;
 use crate::listener::Framing;
 use crate::message::{ControlMessage, EncodedPush, Exclude, Message, MessageClass, Origin};
@@ -36,6 +36,16 @@ enum Route {
         /// Messages that were charged for its deliveries although its size is not known here.
         prepaid: u8,
     },
+}
+
+impl Route {
+    /// The worker that a message goes to first, of so many.
+    fn worker(self, workers: usize) -> WorkerId {
+        match self {
+            Route::Name(name) | Route::Room { name, .. } => name.home(workers),
+            Route::MadeKey(address, _) => address.worker(),
+        }
+    }
 }
 
 impl Route {
@@ -126,10 +136,7 @@ impl<B: Backend> Handler<B> {
     fn route(&mut self, from: &Open, target: &Target<'_>) -> Result<Route, ErrorCode> {
         let route = self.find_route(from, target)?;
         let workers = self.outbox.workers();
-        let to = match route {
-            Route::Name(name) | Route::Room { name, .. } => name.home(workers),
-            Route::MadeKey(address, _) => address.worker(),
-        };
+        let to = route.worker(workers);
         if !self.admits_post(from, to) {
             return Err(ErrorCode::BUSY);
         }
@@ -240,6 +247,8 @@ impl<B: Backend> Handler<B> {
             session.answers_due = session.answers_due.saturating_add(1);
         }
         let workers = self.outbox.workers();
+        let to = route.worker(workers);
+        let push = if self.outbox.is_free(to) { push } else { self.copy_out(push) };
         match route {
             Route::Name(name) => {
                 self.outbox.request(name.home(workers), Message::ToName { name, push, exclude, origin });

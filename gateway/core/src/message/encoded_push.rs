@@ -95,6 +95,14 @@ impl EncodedPush {
         self.bytes.clone()
     }
 
+    /// The same push, its bytes where `keep` has put them. Those must be the same.
+    pub fn kept(self, keep: impl FnOnce(SharedBuffer) -> SharedBuffer) -> EncodedPush {
+        let size = self.bytes.len();
+        let bytes = keep(self.bytes);
+        debug_assert_eq!(bytes.len(), size, "a copy has all bytes");
+        EncodedPush { bytes, ..self }
+    }
+
     /// Size of the frames in bytes, without what only WebSocket receivers get.
     #[inline]
     pub fn frames_size(&self) -> usize {

@@ -169,6 +169,9 @@ worker_metrics! {
         Counter "gateway_fanout_refusals_total"
             "Pushes to rooms refused with 503 because a worker with members had no fan-out left, or the room its share of them."
             => fanout_refusals;
+        Counter "gateway_waiting_copies_total"
+            "Messages copied out of receive buffers because they had to wait for a fan-out, or for another worker."
+            => waiting_copies;
         Counter "gateway_memory_dropped_messages_total"
             "Messages to slow receivers dropped because memory was short; included in gateway_dropped_messages_total."
             => memory_drops;
