@@ -130,7 +130,7 @@ fn a_rated_broadcast_takes_its_time(backend: &BackendChoice) {
     let mut pools = pools();
     let push = push(&mut pools, 1000, MessageClass::Broadcast, b"slowly");
     let start = Instant::now();
-    gateway.tell_all(|| Message::ToAll { push: push.clone(), rate: 40, origin: Origin::Nobody });
+    gateway.tell_all(|| Message::ToAll { push: push.clone(), rate: 40, origin: Origin::None });
     assert_eq!(clients[3].ask(Operation(200), 1, b"meanwhile").operation, 200, "others are not held up");
     for client in &mut clients {
         while client.read().operation != 1000 {}

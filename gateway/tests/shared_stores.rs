@@ -311,7 +311,7 @@ fn encode(pools: &mut BufferPools) -> Option<EncodedPush> {
 
 /// Pushes to a user.
 fn push(gateway: &Gateway, mid: i64, push: EncodedPush) {
-    let (name, origin) = (gateway.names.mid(mid), Origin::Nobody);
+    let (name, origin) = (gateway.names.mid(mid), Origin::None);
     gateway.tell(0, Message::ToName { name, push, exclude: Default::default(), origin });
 }
 
@@ -351,7 +351,7 @@ fn pushes_that_wait_for_a_fan_out_keep_few_blocks_of_their_owner(backend: &Backe
     let mut pools = blocks(COUNT as u32);
     for _ in 0..COUNT {
         let push = common::push(&mut pools, MessageClass::User, 1000, &[&[6; 100]]).expect("a block");
-        gateway.tell_all(|| Message::ToAll { push: push.clone(), rate: 1, origin: Origin::Nobody });
+        gateway.tell_all(|| Message::ToAll { push: push.clone(), rate: 1, origin: Origin::None });
     }
     // What was sent to it before the first answer has been handled when the second one is there.
     (1..=2).for_each(|sequence| beat(&mut bystander, sequence));

@@ -105,7 +105,7 @@ fn a_batch_reaches_websocket_receivers_in_an_envelope(backend: &BackendChoice) {
     let frames = [frame(Operation(1000), 0, b"one"), frame(Operation(1000), 0, b"two")].concat();
     let mut pools = BufferPools::new(&BackendConfig::small(1).pools).unwrap();
     let push = common::push(&mut pools, MessageClass::Room, 1000, &[b"one", b"two"]).unwrap();
-    let (room, origin) = (gateway.names.room("r"), Origin::Nobody);
+    let (room, origin) = (gateway.names.room("r"), Origin::None);
     gateway.tell(0, Message::ToRoom { room, push, exclude: Default::default(), origin });
     let heard = client.frame();
     assert_eq!((heard.operation, heard.body), (9, frames));

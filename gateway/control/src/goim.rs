@@ -229,7 +229,7 @@ async fn push_to(
         return push_to_room(control, first, push).await.map_err(|error| GoimError::Server(error.message));
     }
     let failed =
-        targets.iter().filter(|target| control.send(target, push.clone(), Origin::Nobody).is_err()).count();
+        targets.iter().filter(|target| control.send(target, push.clone(), Origin::None).is_err()).count();
     if failed > 0 {
         let message = format!(
             "{failed} of {} messages found no room at their worker; retry after a second",

@@ -101,19 +101,19 @@ impl<B: Backend> Handler<B> {
                 let found = all().next().is_some();
                 return self.report(origin, if found { Ok(0) } else { Err(ErrorCode::NOT_FOUND) });
             }
-            (Origin::Nobody, _) | (_, 1) => origin,
+            (Origin::None, _) | (_, 1) => origin,
             // Without room for a sum hosts do not report, and all count as receivers.
             _ => self
                 .shard
                 .receipts
                 .open(origin, count)
-                .map_or(Origin::Nobody, |index| Origin::Sum { home: self.outbox.me(), index }),
+                .map_or(Origin::None, |index| Origin::Sum { home: self.outbox.me(), index }),
         };
         for address in self.shard.directory.connections(name).filter(meant) {
             let (connection, push) = (address.connection(), push.clone());
             self.outbox.send(address.worker(), Message::Deliver { connection, push, origin: hosts_report });
         }
-        if hosts_report == Origin::Nobody {
+        if hosts_report == Origin::None {
             self.report(origin, Ok(count));
         }
     }

@@ -14,12 +14,12 @@ use gateway_proto::codes::{CloseCode, ErrorCode};
 use gateway_proto::frame::{Header, Operation};
 use netpoll::{Backend, Buffer, ConnectionId};
 
-/// Who a client turned out to be.
+/// The identity of a client.
 #[derive(Clone, Copy)]
 struct Identity<'a> {
     mid: i64,
     uid: Option<&'a str>,
-    /// What its token says besides; `None`: nobody is asked for one.
+    /// What its token says besides; `None`: none is asked for.
     token: Option<Token<'a>>,
 }
 
@@ -111,7 +111,8 @@ impl<B: Backend> Handler<B> {
         }
     }
 
-    /// Ends a connection whose login is not accepted; one that has ended otherwise stays as it is.
+    /// Ends a connection for a login that is not accepted; one that has ended otherwise stays as it
+    /// is.
     pub(crate) fn refuse_login(&mut self, connection: ConnectionId, code: CloseCode, reason: &str) {
         let lives = |session: &Session| session.phase != Phase::Closing;
         if !self.shard.sessions.get(connection).is_some_and(lives) {
@@ -123,7 +124,7 @@ impl<B: Backend> Handler<B> {
     }
 
     /// Registers the session under its names; the reply goes out when their homes have answered.
-    /// Without a verified identity the client is who it says it is.
+    /// Without a verified identity the client has the one that it names.
     fn login(&mut self, connection: ConnectionId, body: &[u8], verified: Option<Identity<'_>>) {
         let mut scratch = [0; SCRATCH_SIZE_MAX];
         let request = match AuthRequest::parse(body, &mut scratch) {
@@ -191,7 +192,7 @@ impl<B: Backend> Handler<B> {
     }
 
     /// Keeps what a token says; `None` when there is no room for its rooms. Its end is a time of
-    /// the worker's own clock, which nobody sets: a wall clock that is put right later moves
+    /// the worker's own clock, which is never set: a wall clock that is put right later moves
     /// nothing.
     fn keep_token(&mut self, connection: ConnectionId, token: Token<'_>) -> Option<()> {
         let ends = TokenEnd::after(self.turn.now, token.valid_for_ms);
@@ -210,7 +211,7 @@ impl<B: Backend> Handler<B> {
         Some(())
     }
 
-    /// Whose a key is: its user by hash, never 0; where nobody is asked for a token, 0 for all, for
+    /// The owner of a key: its user by hash, never 0; where no token is asked for, 0 for all, for
     /// there any client takes any key over, as in goim.
     pub(crate) fn owner_tag(&self, session: &Session) -> u32 {
         match self.context.settings.auth {
@@ -329,7 +330,8 @@ fn code_of(error: AuthError) -> CloseCode {
     }
 }
 
-/// What the client is told. It does not say which check failed beyond what helps an honest client.
+/// The reason that the client gets. It says which check failed only where that helps an honest
+/// client.
 fn label_of(error: AuthError) -> &'static str {
     match error {
         AuthError::Malformed => "the Auth body is malformed",

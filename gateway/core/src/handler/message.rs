@@ -120,7 +120,7 @@ impl<B: Backend> Handler<B> {
         self.context.settings.shared.wall.now_ms(self.context.unix_start_ms + self.turn.now.as_millis())
     }
 
-    /// Who a message is from, as its receivers see it: the user id, as text.
+    /// The sender of a message, as its receivers see it: the user id, as text.
     fn sender_name<'s>(&self, from: &Open, scratch: &'s mut [u8; 255]) -> Option<Name<'s>> {
         let session = self.shard.sessions.of(from);
         let text = match session.user() {
@@ -168,7 +168,7 @@ impl<B: Backend> Handler<B> {
             }
             Target::Room(room) => {
                 let name = names.room(room.as_str());
-                // Whoever may not enter a room may not speak in it from outside either.
+                // A client that may not enter a room may not speak in it from outside either.
                 let may_from_outside =
                     || !self.policy.room_members_only && self.may_enter(from, room.as_str());
                 let allowed = self.is_member(from, name) || may_from_outside() || is_service();
@@ -268,7 +268,7 @@ impl<B: Backend> Handler<B> {
     /// Tells an origin what became of its message.
     pub(crate) fn report(&mut self, origin: Origin, result: Result<u32, ErrorCode>) {
         match origin {
-            Origin::Nobody => {}
+            Origin::None => {}
             Origin::Client { .. } if !origin.is_answered() && result.is_ok_and(|count| count > 0) => {}
             Origin::Client { address, .. } => {
                 self.outbox.send(address.worker(), Message::Outcome { origin, result });

@@ -50,7 +50,7 @@ pub struct Exclude {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// No outcome is wanted.
-    Nobody,
+    None,
     /// A client's SendMessage or Publish with this sequence.
     Client {
         /// The connection that asked.
