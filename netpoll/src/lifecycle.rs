@@ -268,8 +268,16 @@ impl<S: Slot> Common<S> {
                 bytes_max = bytes_max.min(pools.waiting_bytes_max());
                 let keep = |buffer| moved.keep_if_plenty(buffer, pools, copy_break, copies);
                 life.queue.push(&mut self.pieces, buffer, bytes_max, priority, keep)
+            } else if life.queue.append_answer(&mut self.pieces, &buffer, bytes_max, (pools, copy_break)) {
+                *copies += 1;
+                return Ok(slot);
             } else {
-                let keep = |buffer| Ok(moved.keep(buffer, pools, copy_break, copies));
+                let queued = life.queue.bytes();
+                let keep = |buffer| {
+                    let (kept, copied) = pools.retain_answer(buffer, copy_break, queued);
+                    *copies += u64::from(copied);
+                    Ok(kept)
+                };
                 life.queue.push(&mut self.pieces, buffer, bytes_max, priority, keep)
             }
         } else {

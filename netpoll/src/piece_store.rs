@@ -248,10 +248,14 @@ impl PieceStore {
         Ok(PushedAt { index, offset: 0 })
     }
 
+    /// The last piece of a list.
+    pub(crate) fn last_mut(&mut self, list: &PieceList) -> Option<&mut SharedBuffer> {
+        self.nodes.get_mut(list.tail as usize).and_then(|tail| tail.buffer.as_mut())
+    }
+
     /// Joins `buffer` to the last piece; returns the size that the piece had before.
     fn join_tail(&mut self, list: &PieceList, buffer: SharedBuffer) -> Result<u32, SharedBuffer> {
-        let tail = self.nodes.get_mut(list.tail as usize).and_then(|tail| tail.buffer.as_mut());
-        let Some(tail) = tail else { return Err(buffer) };
+        let Some(tail) = self.last_mut(list) else { return Err(buffer) };
         let before = tail.len() as u32;
         tail.try_join(buffer)?;
         Ok(before)
@@ -425,8 +429,8 @@ impl PieceStore {
 pub struct LastCopy(Option<(SharedBuffer, SharedBuffer)>);
 
 impl LastCopy {
-    /// `buffer`, or a copy of it in a smaller block where [`BufferPools::retain`] makes one,
-    /// because it stays for as long as the peer is slow. Adds to `copies` when one was made.
+    /// `buffer`, or a copy of it where [`BufferPools::retain_waiting`] makes one, because it stays
+    /// for as long as the peer is slow. Adds to `copies` when one was made.
     pub fn keep(
         &mut self,
         buffer: SharedBuffer,
@@ -434,13 +438,33 @@ impl LastCopy {
         copy_break: usize,
         copies: &mut u64,
     ) -> SharedBuffer {
+        self.keep_by(buffer, copies, |buffer| pools.retain_waiting(buffer, copy_break))
+    }
+
+    /// The same by [`BufferPools::retain`], for what was sent and stays until it is acknowledged.
+    pub fn keep_sent(
+        &mut self,
+        buffer: SharedBuffer,
+        pools: &mut BufferPools,
+        copy_break: usize,
+        copies: &mut u64,
+    ) -> SharedBuffer {
+        self.keep_by(buffer, copies, |buffer| pools.retain(buffer, copy_break))
+    }
+
+    fn keep_by(
+        &mut self,
+        buffer: SharedBuffer,
+        copies: &mut u64,
+        retain: impl FnOnce(SharedBuffer) -> (SharedBuffer, bool),
+    ) -> SharedBuffer {
         if let Some((original, copy)) = &self.0
             && original.as_ptr() == buffer.as_ptr()
             && original.len() == buffer.len()
         {
             return copy.clone();
         }
-        let (kept, copied) = pools.retain(buffer.clone(), copy_break);
+        let (kept, copied) = retain(buffer.clone());
         if copied {
             *copies += 1;
             self.0 = Some((buffer, kept.clone()));

@@ -68,6 +68,25 @@ impl SendQueue {
         Ok(())
     }
 
+    /// Appends a copy of an answer to the last piece of a queue that waits
+    /// ([`BufferPools::append_waiting`]); false when it is to be pushed.
+    pub(crate) fn append_answer(
+        &mut self,
+        store: &mut PieceStore,
+        answer: &SharedBuffer,
+        bytes_max: usize,
+        (pools, copy_break): (&mut BufferPools, usize),
+    ) -> bool {
+        let total = self.bytes() + answer.len();
+        if total > bytes_max || total > u32::MAX as usize {
+            return false;
+        }
+        let last = store.last_mut(&self.list);
+        let gathered = last.is_some_and(|last| pools.append_waiting(last, answer, copy_break));
+        self.bytes = if gathered { total as u32 } else { self.bytes };
+        gathered
+    }
+
     /// The queue's first piece.
     pub(crate) fn front<'s>(&self, store: &'s PieceStore) -> Option<&'s SharedBuffer> {
         store.get(self.list.first())
@@ -96,11 +115,12 @@ impl SendQueue {
         self.bytes = 0;
     }
 
-    /// Moves small waiting pieces out of large blocks; returns how many were copied.
+    /// Moves waiting pieces to blocks of their size ([`BufferPools::retain_waiting`]); returns how
+    /// many were copied.
     pub(crate) fn retain(&self, store: &mut PieceStore, pools: &mut BufferPools, copy_break: usize) -> u64 {
         let mut copies = 0;
         store.change(&self.list, |buffer| {
-            let (kept, copied) = pools.retain(buffer, copy_break);
+            let (kept, copied) = pools.retain_waiting(buffer, copy_break);
             copies += u64::from(copied);
             kept
         });

@@ -77,6 +77,7 @@ macro_rules! contract_suite {
             queues: queued_bytes_are_counted;
             queues: slow_connections_are_listed_until_they_catch_up_or_end;
             queues: small_messages_for_a_slow_peer_leave_receive_buffers_to_others;
+            queues: answers_for_a_slow_peer_leave_receive_buffers_to_others;
             queues: pushes_for_a_slow_peer_leave_receive_buffers_to_others;
             queues: pushes_for_a_slow_peer_leave_blocks_to_an_owner_that_asks;
             queues: blocks_that_wait_are_counted_by_pool;

@@ -26,7 +26,8 @@
 //! 1. a block's memory and header outlive every hold (`Blocks::drop` leaks them when a hold is
 //!    still out);
 //! 2. exclusive spans of one block never overlap one another or a shared span (they are only made
-//!    by taking a whole block with no other hold, by splitting a span in two, and by freezing one);
+//!    by taking a whole block with no other hold, by splitting a span in two, and by freezing one;
+//!    a shared span grows only while it is its block's sole hold);
 //! 3. the whole mapping is initialized memory (anonymous mappings are zeroed; the owner of lent
 //!    memory promises it).
 #![allow(unsafe_code)]
@@ -535,6 +536,23 @@ impl SharedSpan {
     pub(super) fn truncate(&mut self, len: u32) {
         assert!(len <= self.len(), "truncate to {len} of {}", self.len());
         self.end = self.start + len;
+    }
+
+    /// Copies `bytes` behind this range. False when the block has no room there, or another hold.
+    pub(super) fn try_append(&mut self, bytes: &[u8]) -> bool {
+        let block = self.block.header();
+        // Acquire, as in the drop of a hold: what others wrote to the block lies before this.
+        let is_sole = block.holds.load(Ordering::Acquire) == 1;
+        if !is_sole || bytes.len() > (block.size - self.end) as usize {
+            return false;
+        }
+        let end = self.end + bytes.len() as u32;
+        block.access.write();
+        // SAFETY: the block has no other hold and `&mut self` is the only way to this one, so no
+        // span covers the range (invariant 2); it is initialized (3) and alive (1).
+        unsafe { self.block.data(self.end, end).as_mut() }.copy_from_slice(bytes);
+        self.end = end;
+        true
     }
 
     /// Joins `next` when it continues this range in the same block; otherwise returns it.

@@ -14,6 +14,7 @@ mod arena;
 mod pool;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 pub use arena::{Arena, Filled, HUGE_PAGE_SIZE, LentMemory};
 pub use pool::{ASKED_MAX, BufferPools, PoolId, PoolLevel, PoolSet, PoolSize, PoolsConfig};
@@ -193,6 +194,12 @@ impl SharedBuffer {
     #[inline]
     pub fn try_join(&mut self, next: SharedBuffer) -> Result<(), SharedBuffer> {
         self.span.try_join(next.span).map_err(|span| SharedBuffer { span })
+    }
+
+    /// Copies `bytes` behind this range, into the rest of its block. False when they do not fit
+    /// there, or when another reference keeps the block.
+    pub(crate) fn try_append(&mut self, bytes: &[u8]) -> bool {
+        self.span.try_append(bytes)
     }
 
     /// The pool that its block returns to.

@@ -97,9 +97,7 @@ impl PoolSet {
 /// A push for a waiting connection finds room while the connection's queue holds at most one part
 /// in so many of the free bytes of all blocks: the dynamic threshold of [`crate::Shares`], for what
 /// the pieces keep from their pools.
-const WAITING_PART: usize = 4;
-/// The queue of a waiting connection may hold so many bytes however few blocks are free.
-const WAITING_BYTES_MIN: usize = 64 << 10;
+pub(super) const WAITING_PART: usize = 4;
 
 /// One pool of any owner, by which a thread that is short of blocks asks others for them. No two
 /// pools that exist at a time have the same id, and while a block is held its pool's id is not used
@@ -122,20 +120,20 @@ impl PoolId {
 /// At most so many pools of other owners are known to be short by one [`BufferPools`].
 pub const ASKED_MAX: usize = 16;
 
-struct Pool {
-    blocks: Blocks,
+pub(super) struct Pool {
+    pub(super) blocks: Blocks,
     exhausted: u64,
 }
 
 impl Pool {
-    fn take(&mut self) -> Option<Buffer> {
+    pub(super) fn take(&mut self) -> Option<Buffer> {
         let taken = self.blocks.take();
         self.exhausted += u64::from(taken.is_none());
         taken.map(Buffer::new)
     }
 
     /// Whether less than one part in `parts` is free.
-    fn is_below(&mut self, parts: u32) -> bool {
+    pub(super) fn is_below(&mut self, parts: u32) -> bool {
         if self.blocks.free_count() * parts < self.blocks.count() {
             self.blocks.reclaim();
         }
@@ -159,8 +157,8 @@ impl Pool {
 /// Owned by one thread; what is taken from it may be dropped on any. Nothing here allocates after
 /// creation.
 pub struct BufferPools {
-    receive: Pool,
-    blocks: Vec<Pool>,
+    pub(super) receive: Pool,
+    pub(super) blocks: Vec<Pool>,
     receive_low_water: u32,
     /// Receive buffers that a backend keeps with the kernel: taken, yet empty.
     receive_lent: u32,
@@ -168,7 +166,7 @@ pub struct BufferPools {
     /// keeps, and those that a backend does.
     receive_reserve: u32,
     /// Pools of other owners that ask for their blocks.
-    asked: [Option<PoolId>; ASKED_MAX],
+    pub(super) asked: [Option<PoolId>; ASKED_MAX],
 }
 
 impl BufferPools {
@@ -309,89 +307,17 @@ impl BufferPools {
         Some(buffer)
     }
 
-    /// The same in a block of less than `size_below` bytes, from the pools of which at least a
-    /// quarter is free: the last quarter of each is for replies, logins and partial frames, not for
-    /// what waits for slow peers.
-    fn copy_to_wait(&mut self, bytes: &[u8], size_below: usize) -> Option<Buffer> {
-        let sizes = bytes.len()..size_below;
-        let mut fitting =
-            self.blocks.iter_mut().filter(|pool| sizes.contains(&(pool.blocks.block_size() as usize)));
-        let mut buffer =
-            fitting.find_map(|pool| if pool.is_below(WAITING_PART as u32) { None } else { pool.take() })?;
-        buffer.append(bytes);
-        Some(buffer)
-    }
-
-    /// Returns the bytes of `buffer` in the form in which they may outlive the turn that they were
-    /// received in: a copy in a block of at most half the size of its own, or the buffer itself.
-    /// Leaves a quarter of each pool of blocks, and half of the receive buffers.
-    ///
-    /// # Errors
-    /// The buffer itself when nothing of that is to be had: bytes that are kept nevertheless are
-    /// missing to all that receive, or reply.
-    pub fn to_wait(&mut self, buffer: Buffer) -> Result<Buffer, Buffer> {
-        if let Some(copy) = self.copy_to_wait(buffer.as_slice(), buffer.block_size() / 2 + 1) {
-            return Ok(copy);
-        }
-        let key = buffer.span.pool_key();
-        let pool = self.blocks.iter_mut().find(|pool| pool.blocks.pool_key() == key);
-        let is_short = match pool {
-            Some(pool) => pool.is_below(WAITING_PART as u32),
-            None => self.receive_is_half_held(),
-        };
-        if is_short { Err(buffer) } else { Ok(buffer) }
-    }
-
-    /// Whether the owner holds more than half of its share of the receive buffers.
-    fn receive_is_half_held(&mut self) -> bool {
-        let is_short = |pools: &BufferPools| pools.receive_stock() * 2 < pools.receive_share();
-        if is_short(self) {
-            self.receive.blocks.reclaim();
-        }
-        is_short(self)
-    }
-
-    /// Returns a buffer that has to wait in the form in which it should: as a copy in a right-sized
-    /// block when that frees a larger one and the bytes are at most `copy_break` (or at any size
-    /// when the receive pool is low), otherwise as it is. Leaves a quarter of each pool.
-    ///
-    /// Returns also whether it copied.
-    pub fn retain(&mut self, buffer: SharedBuffer, copy_break: usize) -> (SharedBuffer, bool) {
-        let worth_it = buffer.len() <= copy_break || self.receive_is_low();
-        let mut sizes = self.blocks.iter().map(|pool| pool.blocks.block_size() as usize);
-        let frees = sizes.any(|size| (buffer.len()..buffer.block_size()).contains(&size));
-        if !worth_it || !frees || buffer.len() * 2 > buffer.block_size() {
-            return (buffer, false);
-        }
-        match self.copy_to_wait(&buffer, buffer.block_size()) {
-            Some(copy) => (copy.freeze(), true),
-            None => (buffer, false),
-        }
-    }
-
-    /// Whether `buffer`, whose bytes wait for a slow peer, holds a block that is short: fewer than
-    /// a quarter of its pool are free, as far as the owner may hold them, or the pool is another
-    /// owner's, which asks for its blocks.
-    pub fn is_scarce(&mut self, buffer: &SharedBuffer) -> bool {
-        let key = buffer.span.pool_key();
-        if self.receive.blocks.pool_key() == key {
-            return self.receive_is_low();
-        }
-        match self.blocks.iter_mut().find(|pool| pool.blocks.pool_key() == key) {
-            Some(pool) => pool.is_below(WAITING_PART as u32),
-            None => self.asked.contains(&Some(PoolId(key))),
-        }
-    }
-
     /// Sets the pools of other owners that ask for their blocks, until the next such call:
     /// [`BufferPools::is_scarce`].
     pub fn set_asked(&mut self, pools: [Option<PoolId>; ASKED_MAX]) {
         self.asked = pools;
     }
 
-    /// The pools of which fewer than a quarter is free.
+    /// The pools of which fewer than a quarter is free, and the receive pool if fewer than half of
+    /// its buffers are.
     pub fn scarce(&mut self) -> PoolSet {
-        self.below(WAITING_PART as u32)
+        let scarce = self.below(WAITING_PART as u32);
+        if self.receive_is_half_taken() { scarce.with(PoolSet::RECEIVE) } else { scarce }
     }
 
     /// Returns a buffer at once. Dropping it does the same, a little later.
@@ -419,9 +345,9 @@ impl BufferPools {
         self.receive_stock() == 0
     }
 
-    /// Whether fewer than half of the owner's share of receive buffers are free: then small pieces
-    /// that stay are copied out of them, on a backend that keeps what it sends where it was
-    /// received.
+    /// Whether fewer than half of the owner's share of receive buffers are free: then what waits
+    /// for a peer leaves them, and on a backend that keeps what it sends where it was received
+    /// small pieces in flight do.
     pub fn receive_is_half_taken(&mut self) -> bool {
         self.receive_is_below(2)
     }
@@ -472,15 +398,9 @@ impl BufferPools {
     }
 
     /// Bytes of free blocks, without those of the receive pool and without reclaiming.
-    fn free_block_bytes(&self) -> usize {
+    pub(super) fn free_block_bytes(&self) -> usize {
         let bytes = |pool: &Pool| pool.blocks.free_count() as usize * pool.blocks.block_size() as usize;
         self.blocks.iter().map(bytes).sum()
-    }
-
-    /// Bytes that the queue of a waiting connection may hold behind a push: what such queues keep
-    /// from their pools is divided among them, and leaves a part free.
-    pub fn waiting_bytes_max(&self) -> usize {
-        WAITING_BYTES_MIN.max(self.free_block_bytes() / WAITING_PART)
     }
 
     /// How many blocks [`BufferPools::take`] could return for `size` bytes; counts no further than

@@ -117,16 +117,78 @@ fn a_low_receive_pool_copies_whatever_fits() {
 }
 
 #[test]
-fn a_block_is_scarce_below_a_quarter_of_its_pool_or_when_its_owner_asks() {
+fn what_waits_leaves_receive_buffers_while_half_are_taken_for_blocks_as_large() {
+    let mut pools = BufferPools::new(&PoolsConfig {
+        receive: PoolSize { size: 512, count: 8 },
+        blocks: vec![PoolSize { size: 64, count: 4 }, PoolSize { size: 512, count: 4 }],
+        huge_pages: false,
+    })
+    .unwrap();
+    let full = |pools: &mut BufferPools| {
+        let mut buffer = pools.take_receive().unwrap();
+        buffer.append(&[7; 512]);
+        buffer.freeze()
+    };
+    let mut held: Vec<_> = (0..3).map(|_| pools.take_receive().unwrap()).collect();
+    let waiting = full(&mut pools);
+    let (waiting, copied) = pools.retain_waiting(waiting, 10);
+    assert!(!copied && !pools.is_scarce(&waiting), "half are free");
+    held.push(pools.take_receive().unwrap());
+    assert!(pools.is_scarce(&waiting), "fewer than half");
+    assert!(!pools.retain(waiting.clone(), 10).1, "what is in flight is not waiting");
+    let mut kept = vec![];
+    for is_left in [true, true, true, true, false] {
+        let waiting = full(&mut pools);
+        let (piece, copied) = pools.retain_waiting(waiting, 10);
+        assert_eq!((copied, pools.is_shared_of(&piece, PoolSet::RECEIVE)), (is_left, !is_left));
+        assert_eq!(piece[..], [7; 512]);
+        kept.push(piece);
+    }
+}
+
+#[test]
+fn only_a_sole_hold_appends_and_only_within_its_block() {
+    let mut pools = pools();
+    let mut last = pools.copy(b"one").unwrap().freeze();
+    let other = last.slice(0, 1);
+    assert!(!last.try_append(b"two"), "another hold");
+    drop(other);
+    assert!(last.try_append(b"two") && !last.try_append(&[0; 60]), "64 bytes in all");
+    last.advance(1);
+    assert!(last.try_append(&[b'x'; 58]) && !last.try_append(b"y"));
+    assert!(last.starts_with(b"netwoxx") && last.len() == 63);
+    let spare = pools.take(64).unwrap();
+    let mut head = { spare }.split_to(0).freeze();
+    assert!(head.try_append(b"the other part of the block is gone"));
+}
+
+#[test]
+fn answers_that_wait_share_a_block_of_their_queue() {
+    let mut pools = pools();
+    let answer = pools.copy(&[1; 30]).unwrap().freeze();
+    let (mut last, copied) = pools.retain_answer(answer.clone(), 100, 300);
+    assert!(copied && last.block_size() == 512, "room for as much again");
+    for count in 2..=17 {
+        assert!(pools.append_waiting(&mut last, &answer, 100), "{count}");
+        assert_eq!(last.len(), 30 * count);
+    }
+    assert!(!pools.append_waiting(&mut last, &answer, 100), "it is full");
+    assert!(!pools.append_waiting(&mut last, &answer, 10), "it is no small one");
+    let mut received = pools.take_receive().unwrap().freeze();
+    assert!(!pools.append_waiting(&mut received, &answer, 100), "a receive buffer is no place to wait");
+}
+
+#[test]
+fn a_block_is_scarce_below_a_part_of_its_pool_or_when_its_owner_asks() {
     let (mut pools, mut others) = (pools(), pools());
     let waiting = pools.take_receive().unwrap().freeze();
-    let mut held: Vec<_> = (0..5).map(|_| pools.take_receive().unwrap()).collect();
-    assert!(!pools.is_scarce(&waiting) && pools.scarce().is_empty(), "two of eight are free");
+    let mut held: Vec<_> = (0..3).map(|_| pools.take_receive().unwrap()).collect();
+    assert!(!pools.is_scarce(&waiting) && pools.scarce().is_empty(), "half are free");
     held.push(pools.take_receive().unwrap());
     assert!(pools.is_scarce(&waiting) && pools.scarce() == PoolSet::RECEIVE && !pools.receive_is_dry());
-    held.push(pools.take_receive().unwrap());
+    held.extend((0..3).map(|_| pools.take_receive().unwrap()));
     assert!(pools.receive_is_dry() && !pools.is_scarce(&pools_block(&mut others)));
-    held.truncate(5);
+    held.truncate(3);
     assert!(!pools.is_scarce(&waiting), "what came back is looked for");
     let block = pools.take(64).unwrap().freeze();
     let small: Vec<_> = (0..3).map(|_| pools.take(64).unwrap()).collect();

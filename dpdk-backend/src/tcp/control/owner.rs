@@ -117,7 +117,7 @@ impl Tcp {
             return Err((Refusal::Store, buffer));
         };
         let active = &mut self.stores.actives[active];
-        // Small payloads for a slow peer do not hold receive buffers when those are scarce.
+        // What waits for a slow peer does not hold receive buffers when those are scarce.
         let waits = self.table[index].has(Facts::WAITED);
         let moves = waits && cx.pools.receive_is_half_taken();
         let (pools, last) = (&mut *cx.pools, &mut self.turn.moved);

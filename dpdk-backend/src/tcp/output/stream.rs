@@ -383,19 +383,21 @@ impl Tcp {
         }
     }
 
-    /// Copies small pieces out of receive buffers when those are scarce: from the piece at `from`
-    /// on, what was sent now and stays until it is acknowledged, and everything that begins to
-    /// wait.
+    /// Copies pieces out of receive buffers when those are scarce: from the piece at `from` on, the
+    /// small ones that were sent now and stay until they are acknowledged, and everything that
+    /// begins to wait.
     fn move_out(&mut self, cx: &mut Context<'_>, index: BlockIndex, from: u32, sent: bool) {
         let block = &self.table[index];
         let begins_to_wait = self.stores.actives[block.active].unsent > 0 && !block.has(Facts::WAITED);
         if !(sent || begins_to_wait) || !cx.pools.receive_is_half_taken() {
             return;
         }
-        let most = if begins_to_wait { usize::MAX } else { SEGMENTS_PER_TURN };
         let (pools, last) = (&mut *cx.pools, &mut self.turn.moved);
         let mut keeper = Keeper { pools, last, copy_break: self.config.connection.copy_break };
-        let copies = self.stores.pieces.move_out(from, most, &mut keeper);
+        let copies = match begins_to_wait {
+            true => self.stores.pieces.move_out_waiting(from, &mut keeper),
+            false => self.stores.pieces.move_out(from, SEGMENTS_PER_TURN, &mut keeper),
+        };
         if copies > 0 {
             cx.counters.send_copies += copies;
             // The summed bytes have moved, and their place may be used again.

@@ -174,7 +174,14 @@ impl Pieces {
     /// turn uses that copy. Returns the number of copies.
     pub(crate) fn move_out(&mut self, from: u32, pieces_max: usize, keeper: &mut Keeper<'_>) -> u64 {
         let mut copies = 0;
-        self.0.change_from(from, pieces_max, |buffer| keeper.keep(buffer, &mut copies));
+        self.0.change_from(from, pieces_max, |buffer| keeper.keep_sent(buffer, &mut copies));
+        copies
+    }
+
+    /// The same for all pieces from `from` on of a queue that begins to wait for its peer.
+    pub(crate) fn move_out_waiting(&mut self, from: u32, keeper: &mut Keeper<'_>) -> u64 {
+        let mut copies = 0;
+        self.0.change_from(from, usize::MAX, |buffer| keeper.keep(buffer, &mut copies));
         copies
     }
 }
@@ -187,6 +194,10 @@ pub(crate) struct Keeper<'a> {
 }
 
 impl Keeper<'_> {
+    fn keep_sent(&mut self, buffer: SharedBuffer, copies: &mut u64) -> SharedBuffer {
+        self.last.keep_sent(buffer, self.pools, self.copy_break, copies)
+    }
+
     pub(crate) fn keep(&mut self, buffer: SharedBuffer, copies: &mut u64) -> SharedBuffer {
         self.last.keep(buffer, self.pools, self.copy_break, copies)
     }

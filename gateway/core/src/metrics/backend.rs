@@ -51,7 +51,7 @@ backend_metrics! {
     sends "Send operations handed to the kernel; one may carry many frames.";
     send_bytes "Bytes that clients' sockets took.";
     send_waits "Times that a client's socket took less than it was offered, so that the rest had to wait.";
-    send_copies "Waiting pieces copied to a smaller block, so that they do not hold a large one.";
+    send_copies "Waiting pieces copied to a block of their size, so that they do not hold another.";
     overflows "Times that the completion queue of io_uring was full; its completions were fetched later.";
     demotions
         "Connections put to a cheaper kind of waiting: new ones, and those that fell quiet (io.idle_demote_ms).";
