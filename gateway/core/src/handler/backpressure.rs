@@ -13,13 +13,15 @@
 //! connection that posts most is refused, and one that posts now and then is not. `outbox::Outbox`
 //! has the arithmetic.
 //!
-//! [`super::rate`] stops sockets, too, for another reason and for longer: a connection is received from again when both
-//! reasons are gone. Silence is not counted against a connection while it is left unread.
+//! [`super::rate`] and [`super::answers`] stop sockets for other reasons: a connection is received
+//! from again when all reasons are gone. Silence is not counted against a connection while it is
+//! left unread.
 //!
 //! Bounds: as many connections are held as requests may wait; one more is not held. A hold ends
 //! when the destination has taken most of what waits, which depends on no client.
 
 use super::Handler;
+use super::state::held::Awaited;
 use crate::address::WorkerId;
 use crate::session::{CoarseInstant, Open};
 use netpoll::{Backend, ConnectionId};
@@ -45,26 +47,37 @@ impl<B: Backend> Handler<B> {
 
     /// Leaves a connection unread until less waits for `to`.
     fn hold(&mut self, open: &Open, to: WorkerId) {
-        let has_place = self.held.0.len() < self.held.0.capacity();
-        if !has_place || !self.shard.sessions.of_mut(open).flow.set_held(true) {
+        if !self.held.has_place() || !self.shard.sessions.of_mut(open).flow.set_held(true) {
             return;
         }
-        self.held.0.push_back((open.connection(), to));
+        self.held.0.push_back((open.connection(), Awaited::Worker(to)));
         self.io.metrics.held.increment();
         self.io.metrics.holds.add(1);
         self.io.set_receiving(open.connection(), false);
     }
 
-    /// Receives again from connections for whose messages there is room.
+    /// Receives again from connections as soon as there is room for their messages, or answers.
     pub(crate) fn release_held(&mut self) {
         for _ in 0..LOOKS_PER_TURN.min(self.held.0.len()) {
-            let Some((connection, to)) = self.held.0.pop_front() else { return };
-            if self.outbox.is_calm(to) || self.turn.is_stopping() {
-                self.end_hold(connection);
-            } else if self.shard.sessions.get(connection).is_some_and(|session| session.flow.is_held()) {
-                self.held.0.push_back((connection, to));
+            let Some((connection, awaited)) = self.held.0.pop_front() else { return };
+            let stays = match awaited {
+                Awaited::Worker(to) => self.still_awaits_worker(connection, to),
+                Awaited::Uptake => self.still_awaits_uptake(connection),
+            };
+            if stays {
+                self.held.0.push_back((connection, awaited));
             }
         }
+    }
+
+    /// Receives again from a connection if there is room for its messages. True when it is held
+    /// further.
+    fn still_awaits_worker(&mut self, connection: ConnectionId, to: WorkerId) -> bool {
+        if self.outbox.is_calm(to) || self.turn.is_stopping() {
+            self.end_hold(connection);
+            return false;
+        }
+        self.shard.sessions.get(connection).is_some_and(|session| session.flow.is_held())
     }
 
     fn end_hold(&mut self, connection: ConnectionId) {

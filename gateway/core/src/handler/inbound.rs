@@ -115,6 +115,7 @@ impl<B: Backend> Handler<B> {
             (_, Application::Echo) => handler.echo_received(connection, &buffer),
         });
         self.slow_down(connection);
+        self.await_uptake(connection);
     }
 
     /// Cuts bytes into frames and handles them.
@@ -224,6 +225,7 @@ impl<B: Backend> Handler<B> {
             }
         }
         self.slow_down(connection);
+        self.await_uptake(connection);
     }
 
     /// Completes the units that began in earlier buffers with the front of this one, as far as they

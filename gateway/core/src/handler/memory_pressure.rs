@@ -16,7 +16,7 @@
 
 use super::Handler;
 use super::state::memory_pressure::Admissions;
-use super::state::relief::{Shortage, Wanted};
+use super::state::relief::{Shortage, Uptake, Wanted};
 use crate::memory::Level;
 use netpoll::Backend;
 
@@ -44,7 +44,7 @@ impl<B: Backend> Handler<B> {
         }
         self.memory.served = state.reading;
         for _ in 0..CLOSES_PER_READING {
-            let wanted = Wanted { what: Shortage::Memory, is_last_resort: true, asker: None };
+            let wanted = Wanted { what: Shortage::Memory, least: Uptake::Reads, asker: None };
             if !self.close_holder(&wanted) {
                 return;
             }

@@ -15,6 +15,7 @@
 //! * `homes`: what this worker does as the home of names and rooms.
 //! * `deliver`: pushes on their way to sessions.
 //! * `reply`: answers, refusals, heartbeats, and an application's own operations.
+//! * `answers`: sockets that are left unread while their own answers wait.
 //! * `close`: one way to end a connection; `goodbye`: the last that it is sent.
 //! * `half_close`: clients that have ended their side and still read.
 //! * `timers`: timeouts of the login, of idleness, of tokens.
@@ -33,6 +34,7 @@
 //! * `echo`: the WebSocket echo for development and conformance tests.
 
 mod admission;
+mod answers;
 mod backpressure;
 mod buffer_pressure;
 mod close;

@@ -239,6 +239,7 @@ impl<B: Backend> Handler<B> {
         if session.flow.set_held(false) {
             self.io.metrics.held.decrement();
         }
+        self.end_uptake_wait(connection);
     }
 
     /// The user of a connection has so many connections now.

@@ -11,7 +11,8 @@
 //!
 //! A receiver whose socket takes bytes is none of them, whatever others send to it: what would keep
 //! a scarce block behind others is refused when it is queued ([`netpoll::BufferPools::is_scarce`]),
-//! and pieces have their shares.
+//! and pieces have their shares. Receive buffers are needed sooner: when fewer than a quarter is
+//! free, receivers that hold some go when they have taken nothing for [`STILL_MIN`].
 //!
 //! Where nothing at all is left that goes further. A request at hand that finds no block or no
 //! piece takes one of a receiver that holds at least a [`HOG_PART`] of the pool, of a frame of a
@@ -69,12 +70,13 @@ impl<B: Backend> Handler<B> {
         }
         for _ in 0..CLOSES_MAX {
             let blocks = self.io.pools().short();
-            if blocks.is_empty() && !self.is_store_short() {
+            if blocks.is_empty() && !self.is_store_short() && !self.io.pools().receive_is_low() {
                 return;
             }
             let is_relieved = self.shed_late_carrier(blocks, Bearers::Unauthenticated)
                 || self.close_stalled(blocks)
                 || self.shed_late_hog(blocks)
+                || self.close_still()
                 || self.end_drought();
             if !is_relieved {
                 self.relief.due = self.turn.now + REST;
@@ -104,7 +106,7 @@ impl<B: Backend> Handler<B> {
             return false;
         }
         let what = Shortage::Blocks(PoolSet::RECEIVE);
-        self.close_holder(&Wanted { what, is_last_resort: true, asker: None })
+        self.close_holder(&Wanted { what, least: Uptake::Reads, asker: None })
     }
 
     /// Learns which pools of other owners are asked for, and closes the stalled receiver that holds
@@ -132,7 +134,7 @@ impl<B: Backend> Handler<B> {
         let short = pools.into_iter().zip(are_short).filter(|(_, is_short)| *is_short);
         for pool in short.filter_map(|(pool, _)| pool) {
             let what = Shortage::Foreign(pool);
-            self.close_holder(&Wanted { what, is_last_resort: false, asker: None });
+            self.close_holder(&Wanted { what, least: Uptake::Stalled, asker: None });
         }
     }
 
@@ -151,14 +153,23 @@ impl<B: Backend> Handler<B> {
 
     /// Closes the stalled receiver that holds most of what is short. False when there is none.
     fn close_stalled(&mut self, blocks: PoolSet) -> bool {
-        let stalled = |what| Wanted { what, is_last_resort: false, asker: None };
+        let stalled = |what| Wanted { what, least: Uptake::Stalled, asker: None };
         (!blocks.is_empty() && self.close_holder(&stalled(Shortage::Blocks(blocks))))
             || (self.is_store_short() && self.close_holder(&stalled(Shortage::Pieces)))
     }
 
+    /// Closes the receiver that holds most receive buffers, of those that take nothing, when fewer
+    /// than a quarter is free: on io_uring that is what the kernel has been lent. They found no
+    /// block to leave these for. False when there is none.
+    fn close_still(&mut self) -> bool {
+        let what = Shortage::Blocks(PoolSet::RECEIVE);
+        self.io.pools().receive_is_low()
+            && self.close_holder(&Wanted { what, least: Uptake::Still, asker: None })
+    }
+
     /// Makes room in the store of pieces for `asker`. False when no other connection holds any.
     pub(super) fn make_room_in_store(&mut self, asker: ConnectionId) -> bool {
-        let wanted = Wanted { what: Shortage::Pieces, is_last_resort: true, asker: Some(asker) };
+        let wanted = Wanted { what: Shortage::Pieces, least: Uptake::Reads, asker: Some(asker) };
         !self.relief.is_closing && self.close_holder(&wanted)
     }
 
@@ -196,7 +207,7 @@ impl<B: Backend> Handler<B> {
         asker: ConnectionId,
         end: fn(&mut Self, ConnectionId),
     ) -> bool {
-        let wanted = Wanted { what: Shortage::Blocks(pools), is_last_resort: true, asker: Some(asker) };
+        let wanted = Wanted { what: Shortage::Blocks(pools), least: Uptake::Reads, asker: Some(asker) };
         let late = Some(self.late());
         if let Some(carrier) = self.carrier_but(asker, pools, Bearers::Unauthenticated, late) {
             self.shed(carrier, end);
@@ -240,8 +251,8 @@ impl<B: Backend> Handler<B> {
         true
     }
 
-    /// The receiver to close: of those that are stalled the one that holds most; as a last resort
-    /// of those that are still, else of all.
+    /// The receiver to close: of those that are stalled the one that holds most, else of those that
+    /// are still, else of all, as far as these may go.
     fn holder(&mut self, wanted: &Wanted) -> Option<Holder> {
         let look_max = LOOK_MAX.min(LOOKS_PER_TURN.saturating_sub(self.relief.looks));
         let (now, timeout) = (self.turn.now, self.policy.slow_consumer_timeout);
@@ -258,8 +269,7 @@ impl<B: Backend> Handler<B> {
                 still if still >= STILL_MIN => Uptake::Still,
                 _ => Uptake::Reads,
             };
-            let may_go = uptake == Uptake::Stalled || wanted.is_last_resort;
-            if !may_go || Some(one.connection) == wanted.asker {
+            if uptake < wanted.least || Some(one.connection) == wanted.asker {
                 continue;
             }
             let held = match wanted.what {

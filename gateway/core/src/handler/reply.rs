@@ -6,7 +6,7 @@ use super::goodbye::Goodbye;
 use super::state::relief::CLOSES_MAX;
 use crate::io::rewrite_in_place;
 use crate::listener::Framing;
-use crate::metrics::{OperationClass, SlowReason};
+use crate::metrics::OperationClass;
 use crate::session::Open;
 use crate::settings::BusMode;
 use gateway_proto::body::{Error, HeartbeatReply, Reason};
@@ -19,17 +19,14 @@ const COPIED_MAX: usize = 256;
 
 impl<B: Backend> Handler<B> {
     /// Queues bytes that must not be lost, for a connection that is not ending; false when it is
-    /// ending now. When its own queue is full, the peer does not take what it asks for, and the
-    /// connection ends. When others' queues have used the store up, those that hold most end.
+    /// ending now. When its own queue is full, it asks for more than it takes, and is left unread
+    /// (`super::answers`). When others' queues have used the store up, those that hold most end.
     pub(super) fn send(&mut self, connection: ConnectionId, mut bytes: SharedBuffer) -> bool {
         for _ in 0..=CLOSES_MAX {
             bytes = match self.io.send(connection, bytes, Priority::Reply) {
                 Ok(()) => return true,
                 Err(SendError::Closed(_)) => return true, // its `Closed` is on its way
-                Err(SendError::Full(_)) => {
-                    self.close_slow(connection, SlowReason::Replies);
-                    return false;
-                }
+                Err(SendError::Full(bytes)) => return self.overfill(connection, bytes),
                 Err(SendError::Exhausted(bytes)) => bytes,
             };
             self.io.metrics.store_refusals.add(1);

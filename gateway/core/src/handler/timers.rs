@@ -80,11 +80,12 @@ impl<B: Backend> Handler<B> {
     }
 
     /// When a session will have been silent for too long; `None` while its socket is left unread
-    /// for the rate. One that is held, or behind, is looked at again: nothing could be heard of it.
+    /// for the rate. One that is left unread for another reason is looked at again: nothing could
+    /// be heard of it.
     fn idle_deadline(&self, connection: ConnectionId) -> Option<netpoll::Timestamp> {
         let session = self.shard.sessions.get(connection).filter(|session| !session.flow.is_stopped())?;
         let heard_at = session.heard_at.before(self.turn.now);
-        let is_unheard = session.flow.is_held() || session.flow.is_behind();
+        let is_unheard = session.flow.is_unread();
         let since = if is_unheard { self.turn.now } else { heard_at };
         Some(since + self.policy.idle_timeout + self.stood_still(since))
     }

@@ -218,6 +218,12 @@ worker_metrics! {
         Gauge "gateway_backpressure_stopped_connections"
             "Connections that are left unread because what they had sent has to wait for another worker."
             => held;
+        Counter "gateway_answer_stops_total"
+            "Times that a connection was left unread because answers to its own requests waited for it."
+            => answer_stops;
+        Gauge "gateway_answer_stopped_connections"
+            "Connections that are left unread because answers to their own requests wait for them."
+            => answer_stopped;
     }
     each {
         Counter "gateway_worker_turns_total" "Turns of a worker." => turns;

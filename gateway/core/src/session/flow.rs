@@ -270,6 +270,18 @@ impl Flow {
         self.unread.set(Unread::HELD, held)
     }
 
+    /// Whether the socket is left unread until the client has read more of its answers.
+    #[inline]
+    pub fn awaits_uptake(&self) -> bool {
+        self.unread.has(Unread::UPTAKE)
+    }
+
+    /// Notes that the socket is left unread until the client has read more of its answers, or no
+    /// longer; false when that is nothing new.
+    pub fn set_awaits_uptake(&mut self, awaits: bool) -> bool {
+        self.unread.set(Unread::UPTAKE, awaits)
+    }
+
     /// Whether the socket is left unread for the rate.
     #[inline]
     pub fn is_stopped(&self) -> bool {

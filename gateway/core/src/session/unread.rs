@@ -13,6 +13,8 @@ impl Unread {
     pub(super) const BEHIND: u8 = 1 << 2;
     /// The peer has ended its side, and answers that others make are due.
     pub(super) const DUE: u8 = 1 << 3;
+    /// Its answers wait for the client to read.
+    pub(super) const UPTAKE: u8 = 1 << 4;
     /// No reason: the peer has ended its side.
     pub(super) const FINISHED: u8 = 1 << 7;
 

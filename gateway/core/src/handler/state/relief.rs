@@ -65,8 +65,9 @@ pub(in crate::handler) enum Shortage {
 #[derive(Clone, Copy, Debug)]
 pub(in crate::handler) struct Wanted {
     pub(in crate::handler) what: Shortage,
-    /// Whether nothing at all is left: then receivers that have not stalled go, too.
-    pub(in crate::handler) is_last_resort: bool,
+    /// The receivers that go: those that have stalled, those that are still, too, or, where nothing
+    /// at all is left, all.
+    pub(in crate::handler) least: Uptake,
     /// The connection that asks.
     pub(in crate::handler) asker: Option<ConnectionId>,
 }

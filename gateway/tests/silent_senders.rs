@@ -1,0 +1,198 @@
+//! Clients that send and never read: however much waits for them, half of the receive buffers stay
+//! free, and a bystander is answered within a few turns. On a simulated network.
+
+mod common;
+
+use common::{auth_body, frame, send_message, settings};
+use gateway_core::address::{Fingerprints, WorkerId};
+use gateway_core::metrics::WorkerMetrics;
+use gateway_core::router::FanoutPlaces;
+use gateway_core::settings::RateLimits;
+use gateway_core::worker::{Context, Peers, Worker};
+use gateway_proto::body::Target;
+use gateway_proto::frame::Operation;
+use netpoll::sim::{FaultConfig, SimBackend, SimNetwork};
+use netpoll::{
+    Backend, BackendConfig, Completion, Completions, ConnectionId, PoolSize, Queues, Waker, mailbox,
+};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+const SENDERS: usize = 12;
+const ROUNDS: i32 = 60;
+/// Receive buffers, and bytes of each.
+const BUFFERS: u32 = 64;
+const BUFFER_SIZE: usize = 4096;
+/// Turns of the worker within which a bystander's heartbeat is answered.
+const TURNS_MAX: usize = 16;
+
+struct World {
+    network: SimNetwork,
+    worker: Worker<SimBackend>,
+    address: SocketAddr,
+    clients: SimBackend,
+    /// Bytes that each connection was sent.
+    heard: HashMap<ConnectionId, usize>,
+    turns: usize,
+    free_min: u32,
+}
+
+impl World {
+    /// With so many blocks of 4096 bytes.
+    fn new(seed: u64, blocks: u32) -> World {
+        let network = SimNetwork::new(seed, FaultConfig::calm());
+        let mut sizes = BackendConfig::small(2 * SENDERS);
+        sizes.send_queue_bytes_max = 256 << 10;
+        let clients = network.backend(&sizes).unwrap();
+        sizes.pools.receive = PoolSize { size: BUFFER_SIZE as u32, count: BUFFERS };
+        let pool = |size, count| PoolSize { size, count };
+        sizes.pools.blocks =
+            vec![pool(256, 2 * blocks), pool(1024, blocks), pool(4096, blocks), pool(128 << 10, 16)];
+        let backend = network.backend(&sizes).unwrap();
+        let mut settings = settings(1, 2 * SENDERS);
+        settings.send_queue_bytes_max = sizes.send_queue_bytes_max;
+        settings.reloadable.rate = RateLimits::NONE;
+        let capacity = settings.tables.mailbox_capacity;
+        let (sender, inbox) = mailbox(capacity, backend.waker());
+        let (control, _) = mailbox(capacity, Waker::flag());
+        let places = Arc::new(FanoutPlaces::new(1, settings.tables.fanouts()));
+        let peers = Peers { workers: vec![sender], control, places, verifier: None };
+        let context =
+            Context { id: WorkerId(0), settings, names: Fingerprints::new((11, 12)), unix_start_ms: 0 };
+        let worker = Worker::new(context, backend, inbox, peers, Arc::new(WorkerMetrics::default())).unwrap();
+        let address = worker.addresses()[0];
+        World { network, worker, address, clients, heard: HashMap::new(), turns: 0, free_min: BUFFERS }
+    }
+
+    fn until(&mut self, what: &str, done: impl Fn(&World) -> bool) {
+        for _ in 0..100_000 {
+            if done(self) {
+                return;
+            }
+            match self.network.step() {
+                Some(0) => self.listen(),
+                Some(_) => self.turn(),
+                None => self.network.advance(Duration::from_millis(100)),
+            }
+        }
+        panic!("waited in vain for {what}");
+    }
+
+    fn turn(&mut self) {
+        self.worker.turn(Duration::from_secs(1)).unwrap();
+        self.turns += 1;
+        self.worker.invariants();
+        // What goes to a socket that has taken all so far may stay where it arrived until it is
+        // offered.
+        if self.worker.backend().waiting().len() == SENDERS {
+            let level = self.worker.backend().pools().receive_level();
+            self.free_min = self.free_min.min(level.free);
+        }
+        let wait = self.worker.begin_wait(Duration::from_secs(1));
+        self.network.set_wait(1, wait);
+    }
+
+    fn listen(&mut self) {
+        let mut batch = Completions::with_capacity(256);
+        self.clients.poll(Duration::from_secs(3600), &mut batch).unwrap();
+        for completion in batch.drain() {
+            match completion {
+                Completion::Connected { connection } => {
+                    self.heard.insert(connection, 0);
+                }
+                Completion::Received { connection, buffer } => {
+                    *self.heard.get_mut(&connection).unwrap() += buffer.len();
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Sends `bytes` if all that it has sent before has left.
+    fn send(&mut self, from: ConnectionId, bytes: &[u8]) {
+        if self.clients.queued_bytes(from) == 0 {
+            let buffer = self.clients.pools().copy(bytes).unwrap();
+            let _ = self.clients.send(from, buffer.freeze()); // one that was closed sends no more
+        }
+    }
+
+    fn login(&mut self, mid: i64) -> ConnectionId {
+        let id = self.clients.connect(None, self.address).unwrap();
+        self.until("a connection", |world| world.heard.contains_key(&id));
+        self.send(id, &frame(Operation::AUTH, 1, &auth_body(mid, "", "")));
+        self.until("a login", |world| world.heard[&id] > 0);
+        id
+    }
+}
+
+/// `request` is what the sender with a number says; each says it without a pause.
+fn leave_receive_buffers_to_others(request: impl Fn(i64) -> Vec<u8>) {
+    for seed in 1..=4 {
+        let mut world = World::new(seed, 1024);
+        let bystander = world.login(1000);
+        let senders: Vec<_> = (1..=SENDERS as i64).map(|mid| (world.login(mid), request(mid))).collect();
+        senders.iter().for_each(|(id, _)| world.clients.set_receiving(*id, false));
+        let mut rounds = 0..ROUNDS;
+        while let Some(round) = rounds.next() {
+            let waiting = world.worker.backend().waiting().len();
+            if waiting < SENDERS {
+                assert!(world.turns < 100_000, "{waiting} senders wait");
+                rounds.start = 0; // the network still takes what they are sent
+            }
+            for (id, request) in &senders {
+                world.send(*id, &request.repeat(BUFFER_SIZE / request.len() + 1));
+            }
+            let (heard, turns) = (world.heard[&bystander], world.turns);
+            world.send(bystander, &frame(Operation::HEARTBEAT, round, &[]));
+            world.until("the bystander's reply", |world| world.heard[&bystander] > heard);
+            assert!(world.turns - turns <= TURNS_MAX, "round {round}: {} turns", world.turns - turns);
+        }
+        assert!(world.free_min >= BUFFERS / 2, "{} of {BUFFERS} receive buffers were free", world.free_min);
+        assert_eq!(world.worker.shard().sessions.open_count(), SENDERS + 1, "none is closed for that");
+    }
+}
+
+/// Blocks run out, too: then those that take nothing go, and bystanders wait for no more than the
+/// quarter of a second in which they may be still.
+#[test]
+fn when_blocks_run_out_those_that_take_nothing_go() {
+    let mut world = World::new(1, 16);
+    let bystander = world.login(1000);
+    let senders: Vec<_> = (1..=SENDERS as i64).map(|mid| world.login(mid)).collect();
+    senders.iter().for_each(|id| world.clients.set_receiving(*id, false));
+    let request = frame(Operation(200), 2, &[7; BUFFER_SIZE - 16]);
+    let mut longest = Duration::ZERO;
+    for round in 0..2000 {
+        senders.iter().for_each(|id| world.send(*id, &request.repeat(4)));
+        let (heard, since) = (world.heard[&bystander], world.worker.backend().now());
+        world.send(bystander, &frame(Operation::HEARTBEAT, round, &[]));
+        world.until("the bystander's reply", |world| world.heard[&bystander] > heard);
+        longest = longest.max(world.worker.backend().now().since(since));
+    }
+    assert!(longest <= Duration::from_millis(400), "a heartbeat took {longest:?}");
+}
+
+#[test]
+fn small_answers_leave_receive_buffers_to_others() {
+    leave_receive_buffers_to_others(|_| frame(Operation(200), 2, &[7; 200]));
+}
+
+#[test]
+fn answers_that_fill_receive_buffers_leave_them_to_others() {
+    leave_receive_buffers_to_others(|_| frame(Operation(200), 2, &[7; BUFFER_SIZE - 16]));
+}
+
+#[test]
+fn pushes_leave_receive_buffers_to_others() {
+    leave_receive_buffers_to_others(|mid| {
+        let to = Target::Mid(1 + mid % SENDERS as i64);
+        frame(Operation::SEND_MESSAGE, 2, &send_message(to, &[7; 700], false))
+    });
+}
+
+#[test]
+fn heartbeats_leave_blocks_to_others() {
+    leave_receive_buffers_to_others(|_| frame(Operation::HEARTBEAT, 2, &[]));
+}
