@@ -1,4 +1,5 @@
-//! Receivers that read little or nothing: what waits for them must not be taken from others.
+//! Receivers that read little or nothing, or less than they ask for: what waits for them must not
+//! be taken from others.
 
 use super::answers::{BUSY, FAULTY, OVERLOAD, RATED, SLOW, TAKEN, answers};
 use super::{Abuse, Needs, On, abuse};
@@ -7,8 +8,8 @@ use crate::outcome::Outcome;
 use crate::target::Target;
 use crate::wire::{QUIET, To, frame, join_body, op, send_body};
 use serde_json::json;
-use std::io::{self, Read};
-use std::time::Duration;
+use std::io::{self, Read, Write};
+use std::time::{Duration, Instant};
 
 pub(super) const ABUSES: &[Abuse] = &[
     abuse(
@@ -124,6 +125,39 @@ pub(super) const ABUSES: &[Abuse] = &[
             answers(&[], &[TAKEN, RATED, BUSY, SLOW, &["answered 404"]]),
         ),
     ),
+    abuse(
+        "pushes_of_senders_that_never_read",
+        On::Tcp,
+        Needs::Nothing,
+        pushes_of_senders_that_never_read,
+        "Thirty users send messages of 700 B to one another within their rates, and never read. One that is closed comes back.",
+        (
+            "What waits for them keeps no receive buffer from others; they are closed with 3008.",
+            answers(&[], &[TAKEN, RATED, BUSY, SLOW, OVERLOAD, &["answered 404"]]),
+        ),
+    ),
+    abuse(
+        "echoes_of_senders_that_never_read",
+        On::Tcp,
+        Needs::Development,
+        echoes_of_senders_that_never_read,
+        "Eight users have frames of 200 B sent back within their rates, and never read. One that is closed comes back.",
+        (
+            "They are left unread, then closed with 3008; receive buffers are left for others.",
+            answers(&[], &[TAKEN, RATED, SLOW, OVERLOAD]),
+        ),
+    ),
+    abuse(
+        "burst_of_own_answers",
+        On::Tcp,
+        Needs::Development,
+        burst_of_own_answers,
+        "Four users write 1.6 MB of application frames at once, again and again, and read what is sent back.",
+        (
+            "Each frame comes back; a sender is left unread while its answers wait, and is not closed.",
+            answers(&["taken"], &[]),
+        ),
+    ),
 ];
 
 /// Users that do not read, with a small window so that the kernel holds little.
@@ -231,7 +265,7 @@ fn one_byte_a_while(target: &Target) -> io::Result<Outcome> {
     let mut flood = Flood::new(vec![sender], true);
     let mut outcome = Outcome::of("bytes read");
     while !target.is_over() {
-        flood.run(&bytes, std::time::Instant::now() + Duration::from_millis(50));
+        flood.run(&bytes, Instant::now() + Duration::from_millis(50));
         for (peer, _) in &slow {
             let _ = peer.stream().set_nonblocking(true);
             outcome.add(u64::from(peer.stream().read(&mut [0]).is_ok()));
@@ -248,4 +282,127 @@ fn messages_among_deaf_users(target: &Target) -> io::Result<Outcome> {
     let mid = users.first().map_or(1, |user| user.1);
     let bytes = frame(op::SEND, 2, &send_body(To::Mid(mid), 0, 0, &[1; 64])).repeat(100);
     Ok(deaf(target, users.into_iter().map(|user| user.0).collect(), &bytes))
+}
+
+/// How often senders write. They may send 1000 messages a second, and twice as many at once.
+const TICK: Duration = Duration::from_millis(20);
+const MESSAGES_PER_TICK: usize = 19;
+
+/// A user that writes and never reads, under the same name each time that it comes back.
+struct Silent {
+    mid: i64,
+    peer: Option<Peer>,
+    /// As many copies of its message as it may send at once.
+    burst: Vec<u8>,
+    message_size: usize,
+    /// Bytes of the message at hand that were written.
+    at: usize,
+    /// Bytes that it may write.
+    allowed: usize,
+}
+
+impl Silent {
+    fn new(mid: i64, message: &[u8], burst: usize) -> Silent {
+        let (burst, message_size) = (message.repeat(burst), message.len());
+        Silent { mid, peer: None, burst, message_size, at: 0, allowed: 0 }
+    }
+
+    /// Connects if it is not connected, and writes what time has allowed; returns the bytes.
+    fn write(&mut self, target: &Target) -> usize {
+        self.allowed = self.burst.len().min(self.allowed + MESSAGES_PER_TICK * self.message_size);
+        if self.peer.is_none() {
+            (self.peer, self.at, self.allowed) = (self.login(target).ok(), 0, self.burst.len());
+        }
+        let Some(peer) = &self.peer else { return 0 };
+        let end = self.burst.len().min(self.at + self.allowed);
+        match peer.stream().write(&self.burst[self.at..end]) {
+            Ok(size) => {
+                self.allowed -= size;
+                self.at = (self.at + size) % self.message_size;
+                size
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(_) => {
+                self.peer = None;
+                0
+            }
+        }
+    }
+
+    fn login(&self, target: &Target) -> io::Result<Peer> {
+        let mut peer = target.tcp()?;
+        peer.small_window();
+        target.login_as(&mut peer, self.mid, &json!(null))?;
+        peer.stream().set_nonblocking(true)?;
+        Ok(peer)
+    }
+}
+
+/// Users that send within their rates until the time is over.
+fn silent(target: &Target, mut senders: Vec<Silent>) -> Outcome {
+    let (mut bytes, mut outcome) = (0, Outcome::of("KiB of requests"));
+    while !target.is_over() {
+        let began = Instant::now();
+        bytes += senders.iter_mut().map(|sender| sender.write(target)).sum::<usize>();
+        target.pause(TICK.saturating_sub(began.elapsed()));
+    }
+    outcome.add(bytes as u64 >> 10);
+    outcome.held(senders.into_iter().filter_map(|sender| sender.peer).collect());
+    outcome
+}
+
+fn pushes_of_senders_that_never_read(target: &Target) -> io::Result<Outcome> {
+    let mids: Vec<i64> = (0..target.crowd(30)).map(|_| target.new_mid()).collect();
+    let next = mids.iter().cycle().skip(1);
+    let sender = |(mid, to): (&i64, &i64)| {
+        Silent::new(*mid, &frame(op::SEND, 2, &send_body(To::Mid(*to), 0, 0, &[1; 700])), 1300)
+    };
+    Ok(silent(target, mids.iter().zip(next).map(sender).collect()))
+}
+
+fn echoes_of_senders_that_never_read(target: &Target) -> io::Result<Outcome> {
+    let message = frame(op::APPLICATION, 2, &[3; 200]);
+    let sender = |_| Silent::new(target.new_mid(), &message, 1900);
+    Ok(silent(target, (0..target.crowd(8)).map(sender).collect()))
+}
+
+/// Bytes of the frames that are written at once, and of one frame: as many as the rate allows.
+const BURST: usize = 1_600_000;
+const FRAME: usize = 1000;
+/// How long all answers may take: what exceeds the burst of the rate comes at the rate.
+const BURST_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Writes all of `bytes` and reads as many; whether they came back.
+fn write_and_read(flood: &mut Flood, bytes: &[u8]) -> bool {
+    let (until, copies) = (Instant::now() + BURST_PATIENCE, flood.copies + 1);
+    while flood.ended == 0 && Instant::now() < until {
+        let rest = if flood.copies < copies { bytes } else { &[] };
+        flood.run(rest, Instant::now());
+        if flood.bytes_back >= copies * bytes.len() as u64 {
+            return true;
+        }
+        if flood.copies == copies {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    false
+}
+
+fn burst_of_own_answers(target: &Target) -> io::Result<Outcome> {
+    let bytes = frame(op::APPLICATION, 2, &[3; FRAME - 16]).repeat(BURST / FRAME);
+    let peers = target.users(4, |_| json!(null)).into_iter().map(|user| user.0);
+    let mut floods: Vec<Flood> = peers.map(|peer: Peer| target.flood_of(vec![peer], true)).collect();
+    let mut outcome = Outcome::of("bursts");
+    loop {
+        for flood in &mut floods {
+            let is_whole = write_and_read(flood, &bytes);
+            outcome.expect(is_whole, "a burst that did not come back");
+            outcome.add(u64::from(is_whole));
+        }
+        if target.is_over() || floods.iter().all(|flood| flood.ended > 0) {
+            break;
+        }
+    }
+    floods.into_iter().for_each(|flood| outcome.flooded(flood));
+    Ok(outcome)
 }
