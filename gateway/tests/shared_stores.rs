@@ -206,7 +206,13 @@ fn a_receiver_that_reads_survives_a_burst(backend: &BackendChoice) {
     }
     let (mut victim, count) = reading.join().unwrap();
     let lost = metrics(&gateway).drops[MessageClass::Room as usize].get();
-    assert!(count <= 20_000 && count + lost >= 20_000, "{count} of 20000 came, {lost} were counted as lost");
+    // On a busy machine fan-outs wait until the room has its share of places: its sender gets 503.
+    let refused = metrics(&gateway).fanout_refusals.get();
+    let known = count + lost + refused;
+    assert!(
+        count <= 20_000 && known >= 20_000,
+        "{count} of 20000 came, {lost} were counted as lost, {refused} refused"
+    );
     assert!(count > 5000, "{count}: one that reads gets most");
     beat(&mut victim, 5);
     assert_eq!(metrics(&gateway).slow_closes_in_all(), 0);
