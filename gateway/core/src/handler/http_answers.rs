@@ -14,7 +14,7 @@ impl Refusal {
 
 /// To a request while new connections are refused for want of memory (RFC 9110 §15.6.4).
 const NO_MEMORY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\n\
-    Content-Type: text/plain\r\nContent-Length: 46\r\n\r\nmemory is short: come back, or try another one";
+    Content-Type: text/plain\r\nContent-Length: 55\r\n\r\nmemory is short: come back later, or try another server";
 
 /// To an upgrade request that did not come whole in time (RFC 9110 §15.5.9).
 pub(super) const TOO_LATE: &[u8] =

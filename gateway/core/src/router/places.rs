@@ -13,7 +13,7 @@
 //!
 //! A room may take a place at a host while it has none there, or fewer than half of those that are
 //! free: N rooms that take all they may leave one part in N / 2 + 1. Rooms are distinguished by
-//! [`COUNTS`] counts, of which each room has two; what it has taken is the lower one at most. So a
+//! `COUNTS` counts, of which each room has two; what it has taken is the lower one at most. So a
 //! room is only held for another by a chance of one in a million, for each pair of rooms that take
 //! much.
 //!
