@@ -293,6 +293,8 @@ pub fn answers_for_a_slow_peer_leave_receive_buffers_to_others<W: World>(seed: u
     const MESSAGES: usize = 100;
     let mut setup = Setup::small(16, seed);
     setup.server.pools.receive = PoolSize { size: 4096, count: 64 };
+    // A message may come in several segments, of which each waits in a block.
+    setup.server.pools.blocks[1].count = 1024;
     setup.server.send_queue_bytes_max = 8 << 20;
     let (mut h, slow) = with_stalled_client::<W>(&mut setup);
     let sender = h.pair();
