@@ -31,28 +31,28 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
 
     /// Begins the turns that are due.
     pub(super) fn churn_connections(&mut self, now: u64) {
-        let Some(window) = self.window else { return };
-        while let Some(turns) = &mut self.departures.turns {
+        while let Some(turns) = &self.departures.turns {
             let Some(intended) = turns.next() else { return };
-            if intended > now || intended >= window.end {
+            if intended > now || intended >= self.window_as_it_ended().end {
                 return;
             }
+            let Some(turns) = &mut self.departures.turns else { return };
             let local = turns.take();
             self.stats.churn.operations += 1;
-            self.take_turn(local, now);
+            self.take_turn(local);
         }
     }
 
     /// Closes connection `local` if one of its turns is due and nothing keeps it.
-    pub(super) fn take_turn(&mut self, local: u32, now: u64) {
-        let (Some(turns), Some(window)) = (&mut self.departures.turns, &self.window) else { return };
+    pub(super) fn take_turn(&mut self, local: u32) {
+        let Some(turns) = &mut self.departures.turns else { return };
         let connection = &mut self.fleet.connections[local as usize];
         let (Stage::Ready, Some(id), 0) =
             (connection.link.stage, connection.id, connection.pulse.under_way())
         else {
             return;
         };
-        let Some(intended) = turns.next_of(local).filter(|_| now < window.end) else { return };
+        let Some(intended) = turns.next_of(local) else { return };
         turns.begun[local as usize] += 1;
         connection.link.stage = Stage::Leaving;
         (connection.begun, connection.takes_turn) = (intended, true);
@@ -70,7 +70,17 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
                 record(&mut churn.latency, now.saturating_sub(connection.begun));
             }
         }
-        self.take_turn(local, now);
+        self.take_turn(local);
+    }
+
+    /// Turns that are due before the window's end and not over. A worker that is late takes them
+    /// after it, and settling waits for them.
+    pub(super) fn turns_under_way(&self) -> u64 {
+        let Some(turns) = &self.departures.turns else { return 0 };
+        let end = self.window_as_it_ended().end;
+        let is_next_due = turns.next().is_some_and(|intended| intended < end);
+        let churn = &self.stats.churn;
+        churn.operations - churn.completed + u64::from(is_next_due)
     }
 
     /// Counts the turns that are not over at the end of their stage.

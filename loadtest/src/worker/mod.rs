@@ -310,7 +310,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
         let now = self.now();
         let waiting = if self.beats_are_over(now) { self.beats_unanswered() } else { 0 };
         let replies = sum(Flow::unanswered);
-        gauges.unanswered.store(pending + opening + waiting + replies, Relaxed);
+        gauges.unanswered.store(pending + opening + waiting + replies + self.turns_under_way(), Relaxed);
         // Stored last: a reader that sees the stage sees its other numbers too.
         gauges.stage.store(self.window.map_or(0, |window| window.stage + 1), Release);
         if self.to.counts_thread && now >= self.counts.cpu_read_at + CPU_EVERY {

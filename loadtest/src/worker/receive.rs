@@ -145,7 +145,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
                 self.say_hello(local, now)
             }
             (before, Stage::Ready) if before != Stage::Ready => self.became_ready(local, now),
-            (Stage::Ready, Stage::Ready) => self.take_turn(local, now),
+            (Stage::Ready, Stage::Ready) => self.take_turn(local),
             _ => {}
         }
     }
