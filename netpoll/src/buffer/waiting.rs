@@ -18,6 +18,8 @@ use std::ops::Range;
 /// The queue of a waiting connection may hold so many bytes however few blocks are free.
 const WAITING_BYTES_MIN: usize = 64 << 10;
 
+/// Of each pool of blocks one part in so many is left by bytes that outlive a turn.
+const TURN_PART: u32 = 8;
 /// Answers that wait are gathered in blocks of at most this size.
 const GATHERED_SIZE_MAX: usize = 4096;
 
@@ -26,34 +28,36 @@ impl BufferPools {
     /// least a quarter is free: the last quarter of each is for replies, logins and partial frames,
     /// not for what waits for slow peers.
     fn copy_to_wait(&mut self, bytes: &[u8], size_below: usize) -> Option<Buffer> {
-        self.copy_to_sizes(bytes, bytes.len()..size_below)
+        self.copy_to_sizes(bytes, bytes.len()..size_below, WAITING_PART as u32)
     }
 
-    /// The same in a block of one of these sizes.
-    fn copy_to_sizes(&mut self, bytes: &[u8], sizes: Range<usize>) -> Option<Buffer> {
+    /// The same in a block of one of these sizes, from the pools of which at least one part in
+    /// `parts` is free.
+    fn copy_to_sizes(&mut self, bytes: &[u8], sizes: Range<usize>, parts: u32) -> Option<Buffer> {
         let mut fitting =
             self.blocks.iter_mut().filter(|pool| sizes.contains(&(pool.blocks.block_size() as usize)));
-        let mut buffer =
-            fitting.find_map(|pool| if pool.is_below(WAITING_PART as u32) { None } else { pool.take() })?;
+        let mut buffer = fitting.find_map(|pool| if pool.is_below(parts) { None } else { pool.take() })?;
         buffer.append(bytes);
         Some(buffer)
     }
 
     /// Returns the bytes of `buffer` in the form in which they may outlive the turn that they were
     /// received in: a copy in a block of at most half the size of its own, or the buffer itself.
-    /// Leaves a quarter of each pool of blocks, and half of the receive buffers.
+    /// Leaves an eighth of each pool of blocks, half of what is left by what waits for slow peers,
+    /// and half of the receive buffers.
     ///
     /// # Errors
     /// The buffer itself when nothing of that is to be had: bytes that are kept nevertheless are
     /// missing to all that receive, or reply.
     pub fn to_wait(&mut self, buffer: Buffer) -> Result<Buffer, Buffer> {
-        if let Some(copy) = self.copy_to_wait(buffer.as_slice(), buffer.block_size() / 2 + 1) {
+        let sizes = buffer.len()..buffer.block_size() / 2 + 1;
+        if let Some(copy) = self.copy_to_sizes(buffer.as_slice(), sizes, TURN_PART) {
             return Ok(copy);
         }
         let key = buffer.span.pool_key();
         let pool = self.blocks.iter_mut().find(|pool| pool.blocks.pool_key() == key);
         let is_short = match pool {
-            Some(pool) => pool.is_below(WAITING_PART as u32),
+            Some(pool) => pool.is_below(TURN_PART),
             None => self.receive_is_half_taken(),
         };
         if is_short { Err(buffer) } else { Ok(buffer) }
@@ -108,7 +112,7 @@ impl BufferPools {
         if buffer.len() <= copy_break && buffer.len() < queued.min(GATHERED_SIZE_MAX) {
             let room = queued.min(GATHERED_SIZE_MAX);
             let sizes = room..GATHERED_SIZE_MAX + 1;
-            if let Some(copy) = self.copy_to_sizes(&buffer, sizes) {
+            if let Some(copy) = self.copy_to_sizes(&buffer, sizes, WAITING_PART as u32) {
                 return (copy.freeze(), true);
             }
         }
