@@ -289,9 +289,9 @@ fn bytes_that_outlive_their_turn_leave_half_of_the_receive_buffers() {
         }
     }
     let copies = kept.iter().filter(|one| one.block_size() == 512).count();
-    assert_eq!((copies, kept.len() - copies, refused), (15, 16, 69));
+    assert_eq!((copies, kept.len() - copies, refused), (16, 16, 68));
     assert!(kept.iter().all(|one| one.as_slice() == [7; 300]));
-    // Bytes that lie in a block already leave an eighth of its pool.
+    // Bytes that lie in a block already leave a 64th of its pool.
     let mut blocks: Vec<_> = (0..16).map(|_| pools.take(1000).unwrap()).collect();
     let last = blocks.pop().unwrap();
     let last = pools.to_wait(last).expect_err("the pool is empty");

@@ -18,8 +18,10 @@ use std::ops::Range;
 /// The queue of a waiting connection may hold so many bytes however few blocks are free.
 const WAITING_BYTES_MIN: usize = 64 << 10;
 
-/// Of each pool of blocks one part in so many is left by bytes that outlive a turn.
-const TURN_PART: u32 = 8;
+/// Of each pool of blocks one part in so many is left by bytes that outlive a turn: they have most
+/// of what slow peers leave, also while relief, which begins at an eighth, is under way.
+const TURN_PART: u32 = 64;
+
 /// Answers that wait are gathered in blocks of at most this size.
 const GATHERED_SIZE_MAX: usize = 4096;
 
@@ -43,8 +45,8 @@ impl BufferPools {
 
     /// Returns the bytes of `buffer` in the form in which they may outlive the turn that they were
     /// received in: a copy in a block of at most half the size of its own, or the buffer itself.
-    /// Leaves an eighth of each pool of blocks, half of what is left by what waits for slow peers,
-    /// and half of the receive buffers.
+    /// Leaves a 64th of each pool of blocks, far less than what waits for slow peers does, and half
+    /// of the receive buffers.
     ///
     /// # Errors
     /// The buffer itself when nothing of that is to be had: bytes that are kept nevertheless are

@@ -70,8 +70,13 @@ impl<B: Backend> Handler<B> {
             return false;
         }
         // The token waits for the verifier: what it lies in is missing to all connections that
-        // long.
-        let Ok(body) = self.io.pools().to_wait(body) else { return false };
+        // long. Where blocks are short a receiver that holds many goes for it, as for a reply.
+        let (size, mut held) = (body.len(), Some(body));
+        let kept = self.with_block(connection, size, |handler| {
+            let kept = handler.io.pools().to_wait(held.take()?);
+            kept.map_err(|body| held = Some(body)).ok()
+        });
+        let Some(body) = kept else { return false };
         let pending = self.verdicts.begin(source);
         match self.outbox.verify(VerifyRequest { address, pending, sequence, body }) {
             Ok(number) => {
