@@ -47,7 +47,8 @@ fn frames(count: i32, size: usize) -> Vec<u8> {
         .collect()
 }
 
-/// Writes as much of `bytes` as the socket takes until `done`; returns what is left.
+/// Writes as much of `bytes` as the socket takes until `done`, or until the connection is reset:
+/// where all blocks are taken one of those that take nothing goes. Returns what is left.
 fn write_until<'b>(client: &mut Client, mut bytes: &'b [u8], done: impl Fn() -> bool) -> &'b [u8] {
     client.stream.set_nonblocking(true).unwrap();
     let until = Instant::now() + PATIENCE;
@@ -56,6 +57,7 @@ fn write_until<'b>(client: &mut Client, mut bytes: &'b [u8], done: impl Fn() -> 
         match client.stream.write(bytes) {
             Ok(size) => bytes = &bytes[size..],
             Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::yield_now(),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => break,
             Err(error) => panic!("closed with {} bytes left: {error}", bytes.len()),
         }
     }
