@@ -3,6 +3,7 @@
 use super::Handler;
 use super::framing::Frame;
 use super::goodbye::Goodbye;
+use super::state::relief::CLOSES_MAX;
 use crate::address::Address;
 use crate::message::{AuditKind, AuthError, Message, NameKind, Verdict, VerifyRequest};
 use crate::router::rooms::{Awaiting, JoinError, JoinLimit, RoomRefusal};
@@ -69,14 +70,7 @@ impl<B: Backend> Handler<B> {
         if !is_fair {
             return false;
         }
-        // The token waits for the verifier: what it lies in is missing to all connections that
-        // long. Where blocks are short a receiver that holds many goes for it, as for a reply.
-        let (size, mut held) = (body.len(), Some(body));
-        let kept = self.with_block(connection, size, |handler| {
-            let kept = handler.io.pools().to_wait(held.take()?);
-            kept.map_err(|body| held = Some(body)).ok()
-        });
-        let Some(body) = kept else { return false };
+        let Some(body) = self.set_aside(connection, body) else { return false };
         let pending = self.verdicts.begin(source);
         match self.outbox.verify(VerifyRequest { address, pending, sequence, body }) {
             Ok(number) => {
@@ -87,6 +81,23 @@ impl<B: Backend> Handler<B> {
             }
             Err(_) => false,
         }
+    }
+
+    /// A token in the form in which it waits for the verifier: what it lies in is missing to all
+    /// connections that long. `None` where blocks are short and no receiver is to blame.
+    fn set_aside(&mut self, connection: ConnectionId, mut body: Buffer) -> Option<Buffer> {
+        let size = body.len();
+        for _ in 0..CLOSES_MAX {
+            body = match self.io.pools().to_wait(body) {
+                Ok(kept) => return Some(kept),
+                Err(body) => body,
+            };
+            let pools = self.io.pools().fitting(size);
+            if !self.make_room_for_login(pools, connection) {
+                return None;
+            }
+        }
+        self.io.pools().to_wait(body).ok()
     }
 
     /// The verifier has looked at a token.

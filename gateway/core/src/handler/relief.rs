@@ -239,6 +239,20 @@ impl<B: Backend> Handler<B> {
         true
     }
 
+    /// Closes one receiver that holds blocks of `pools` for the login of `asker`, which may be
+    /// anyone's: one that takes nothing, or holds at least a [`HOG_PART`] of them. Receivers that
+    /// read and hold little stay, whatever a storm of logins takes. False when there is none.
+    pub(super) fn make_room_for_login(&mut self, pools: PoolSet, asker: ConnectionId) -> bool {
+        let wanted = Wanted { what: Shortage::Blocks(pools), least: Uptake::Reads, asker: Some(asker) };
+        let hog = self.hog_bytes(pools);
+        let Some(holder) = self.holder(&wanted) else { return false };
+        if holder.uptake == Uptake::Reads && holder.held < hog {
+            return false;
+        }
+        self.abort_slow(holder.connection, SlowReason::Pressure);
+        true
+    }
+
     /// Closes the receiver that holds most of what is wanted, without a word (its queue would have
     /// to wait for one), so that what it holds is free at once. False when there is none.
     pub(super) fn close_holder(&mut self, wanted: &Wanted) -> bool {
