@@ -6,20 +6,14 @@ mod common;
 
 use common::websocket::masked;
 use common::{auth_body, frame, send_message, settings};
-use gateway_core::address::{Fingerprints, WorkerId};
-use gateway_core::metrics::WorkerMetrics;
-use gateway_core::router::FanoutPlaces;
-use gateway_core::worker::{Context, Peers, Worker};
+use gateway_core::worker::Worker;
 use gateway_proto::body::Target;
 use gateway_proto::frame::Operation;
 use gateway_proto::websocket::Opcode;
 use netpoll::sim::{FaultConfig, SimBackend, SimNetwork};
-use netpoll::{
-    Backend, BackendConfig, Completion, Completions, ConnectionId, Introspect, PoolSize, Waker, mailbox,
-};
+use netpoll::{Backend, BackendConfig, Completion, Completions, ConnectionId, Introspect, PoolSize};
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Frames that the greedy connection sends at once: they fill a receive buffer.
@@ -45,14 +39,7 @@ impl World {
         let backend = network.backend(&sizes).unwrap();
         let clients = network.backend(&sizes).unwrap();
         let settings = settings(1, 16);
-        let capacity = settings.tables.mailbox_capacity;
-        let (sender, inbox) = mailbox(capacity, backend.waker());
-        let (control, _) = mailbox(capacity, Waker::flag());
-        let places = Arc::new(FanoutPlaces::new(1, settings.tables.fanouts()));
-        let peers = Peers { workers: vec![sender], control, places, verifier: None };
-        let context =
-            Context { id: WorkerId(0), settings, names: Fingerprints::new((11, 12)), unix_start_ms: 0 };
-        let worker = Worker::new(context, backend, inbox, peers, Arc::new(WorkerMetrics::default())).unwrap();
+        let worker = common::lone_worker(settings, backend);
         let addresses = worker.addresses().to_vec();
         World { network, worker, addresses, clients, heard: HashMap::new() }
     }

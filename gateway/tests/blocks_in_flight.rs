@@ -9,19 +9,13 @@ use dpdk_backend::backend::{Clock, PollBackend, PollConfig};
 use dpdk_backend::device::Loopback;
 use dpdk_backend::iface::InterfaceConfig;
 use dpdk_backend::wire::Mac;
-use gateway_core::address::{Fingerprints, WorkerId};
-use gateway_core::metrics::WorkerMetrics;
-use gateway_core::router::FanoutPlaces;
-use gateway_core::worker::{Context, Peers, Worker};
+use gateway_core::worker::Worker;
 use gateway_proto::frame::Operation;
-use netpoll::{
-    Backend, BackendConfig, Completion, Completions, ConnectionId, PoolSize, Timestamp, Waker, mailbox,
-};
+use netpoll::{Backend, BackendConfig, Completion, Completions, ConnectionId, PoolSize, Timestamp, Waker};
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 const CLIENTS: usize = 32;
@@ -76,15 +70,7 @@ impl World {
         let mut settings = settings(1, CLIENTS);
         settings.listeners.truncate(1);
         settings.listeners[0].socket.address = GATEWAY;
-        let capacity = settings.tables.mailbox_capacity;
-        let (sender, inbox) = mailbox(capacity, backend.waker());
-        let (control, _) = mailbox(capacity, Waker::flag());
-        let places = Arc::new(FanoutPlaces::new(1, settings.tables.fanouts()));
-        let peers = Peers { workers: vec![sender], control, places, verifier: None };
-        let context =
-            Context { id: WorkerId(0), settings, names: Fingerprints::new((11, 12)), unix_start_ms: 0 };
-        let metrics = Arc::new(WorkerMetrics::default());
-        let worker = Worker::new(context, backend, inbox, peers, metrics).unwrap();
+        let worker = common::lone_worker(settings, backend);
         World { now, worker, clients, batch: Completions::with_capacity(1024), heard: HashMap::new() }
     }
 

@@ -4,20 +4,14 @@
 mod common;
 
 use common::{auth_body, frame, send_message, settings};
-use gateway_core::address::{Fingerprints, WorkerId};
-use gateway_core::metrics::WorkerMetrics;
-use gateway_core::router::FanoutPlaces;
 use gateway_core::settings::RateLimits;
-use gateway_core::worker::{Context, Peers, Worker};
+use gateway_core::worker::Worker;
 use gateway_proto::body::Target;
 use gateway_proto::frame::Operation;
 use netpoll::sim::{FaultConfig, SimBackend, SimNetwork};
-use netpoll::{
-    Backend, BackendConfig, Completion, Completions, ConnectionId, PoolSize, Queues, Waker, mailbox,
-};
+use netpoll::{Backend, BackendConfig, Completion, Completions, ConnectionId, PoolSize, Queues};
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 const SENDERS: usize = 12;
@@ -54,14 +48,7 @@ impl World {
         let mut settings = settings(1, 2 * SENDERS);
         settings.send_queue_bytes_max = sizes.send_queue_bytes_max;
         settings.reloadable.rate = RateLimits::NONE;
-        let capacity = settings.tables.mailbox_capacity;
-        let (sender, inbox) = mailbox(capacity, backend.waker());
-        let (control, _) = mailbox(capacity, Waker::flag());
-        let places = Arc::new(FanoutPlaces::new(1, settings.tables.fanouts()));
-        let peers = Peers { workers: vec![sender], control, places, verifier: None };
-        let context =
-            Context { id: WorkerId(0), settings, names: Fingerprints::new((11, 12)), unix_start_ms: 0 };
-        let worker = Worker::new(context, backend, inbox, peers, Arc::new(WorkerMetrics::default())).unwrap();
+        let worker = common::lone_worker(settings, backend);
         let address = worker.addresses()[0];
         World { network, worker, address, clients, heard: HashMap::new(), turns: 0, free_min: BUFFERS }
     }

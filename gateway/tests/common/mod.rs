@@ -8,18 +8,22 @@ pub mod websocket;
 
 use gateway::workers::{Placement, RunningWorkers, Spawn, spawn};
 use gateway_core::access::PushOperations;
-use gateway_core::address::Fingerprints;
+use gateway_core::address::{Fingerprints, WorkerId};
 use gateway_core::listener::{Application, Framing, Security};
 use gateway_core::message::{ControlMessage, EncodedPush, Message, MessageClass, VerifySender};
+use gateway_core::metrics::WorkerMetrics;
+use gateway_core::router::FanoutPlaces;
 use gateway_core::settings::{
     AuthMode, BusMode, LINGER, ListenerSettings, Reloadable, TableSizes, WorkerSettings,
 };
+use gateway_core::worker::{Context, Peers, Worker};
 use gateway_proto::auth::{Accepts, AuthRequest};
 use gateway_proto::body::{Name, RoomKey, SendMessage, Target};
 use gateway_proto::frame::{HEADER_SIZE, Header, Operation};
-use netpoll::{BackendConfig, BufferPools, ListenerConfig, Mailbox, UringConfig, Waker, mailbox};
+use netpoll::{Backend, BackendConfig, BufferPools, ListenerConfig, Mailbox, UringConfig, Waker, mailbox};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a case runs on.
@@ -53,6 +57,17 @@ macro_rules! on_each_backend {
             $(#[test] fn $case() { super::$case(&$crate::common::BackendChoice::Dpdk); })*
         }
     };
+}
+
+/// A worker that is the only one, without a verifier, on a backend that the test polls.
+pub fn lone_worker<B: Backend>(settings: WorkerSettings, backend: B) -> Worker<B> {
+    let capacity = settings.tables.mailbox_capacity;
+    let (sender, inbox) = mailbox(capacity, backend.waker());
+    let (control, _) = mailbox(capacity, Waker::flag());
+    let places = Arc::new(FanoutPlaces::new(1, settings.tables.fanouts()));
+    let peers = Peers { workers: vec![sender], control, places, verifier: None };
+    let context = Context { id: WorkerId(0), settings, names: Fingerprints::new((11, 12)), unix_start_ms: 0 };
+    Worker::new(context, backend, inbox, peers, Arc::new(WorkerMetrics::default())).unwrap()
 }
 
 /// Settings of a small gateway on free ports: TCP, WebSocket and echo.

@@ -46,9 +46,7 @@ impl Route {
             Route::MadeKey(address, _) => address.worker(),
         }
     }
-}
 
-impl Route {
     /// Class of the messages that go there.
     fn class(self) -> MessageClass {
         match self {
