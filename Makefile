@@ -9,6 +9,7 @@ ROUNDS ?= 3
 REPORT ?= docs/reports/million$(if $(filter-out io_uring,$(BACKEND)),-$(BACKEND))$(if $(filter ws,$(TRANSPORT)),-ws)
 FEATURES ?=
 DPDK := --features gateway/dpdk,loadtest/dpdk
+MILLION_DPDK := --features gateway/dpdk,million/dpdk
 HOST = $(shell rustc --print host-tuple | tr a-z- A-Z_)
 HAS_DPDK = $(shell pkg-config --exists libdpdk && echo yes)
 export CARGO_TERM_COLOR ?= auto
@@ -35,7 +36,7 @@ setup-tests: ## what the tests need besides Rust: promtool, Chromium, Python and
 	.ci/setup-tests.sh $(CACHE)
 
 e2e: setup-tests ## a real gateway with a browser, Python and Node clients, promtool; nginx and HAProxy; 60 000 connections on four rings; the image, a CPU quota, the snippets of the documents (need root)
-	cargo build --release -p gateway -p loadtest -p hostile $(FEATURES)
+	cargo build --release -p gateway -p loadtest -p hostile -p million $(FEATURES)
 	gateway/tests/e2e/image.sh
 	gateway/tests/e2e/quota.sh
 	gateway/tests/e2e/snippets.sh
@@ -93,8 +94,8 @@ sanitize: ## netpoll's tests and the gateway's over real sockets under AddressSa
 	.ci/sanitize.sh
 
 million: ## a million connections through every stage (BACKEND=io_uring|epoll|dpdk CONNECTIONS=1m TRANSPORT=tcp|ws REPORT=folder)
-	cargo build --release -p gateway -p loadtest -p bench $(if $(filter dpdk,$(BACKEND)),$(DPDK))
-	target/release/loadtest run configs/loadtest.million.toml --gateway target/release/gateway --floor target/release/bench \
+	cargo build --release -p gateway -p million -p bench $(if $(filter dpdk,$(BACKEND)),$(MILLION_DPDK))
+	target/release/million --scenario configs/loadtest.million.toml --floor target/release/bench \
 		--gateway-backend $(BACKEND) --connections $(CONNECTIONS) --transport $(TRANSPORT) --report $(REPORT)
 
 arm64: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER = aarch64-linux-gnu-gcc

@@ -1,18 +1,14 @@
 //! The command line: `loadtest <scenario> [flags]`, `loadtest run FILE [flags]`,
-//! `loadtest compare A B …`, `loadtest pages FOLDER …`.
+//! `loadtest compare A B …`, `loadtest page REPORT`.
 
 use crate::error::{Exit, RunError};
-use crate::goals::Goal;
-use crate::million;
-use crate::report::build::About;
-use crate::report::{Report, compare, html, json, terminal};
-use crate::run::{Watch, execute};
-use crate::scenario;
-use crate::settings::{self, Settings};
+use crate::measure::{measure, stop_on_signal, store};
+use crate::report::page::Page;
+use crate::report::{SCHEMA, compare, json, terminal};
+use crate::scenario::Scenario;
+use crate::settings::Settings;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use std::ffi::OsString;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 const AFTER: &str = "\
 Exit codes:
@@ -27,7 +23,8 @@ Examples:
   loadtest room -c 5000 --rate 40 --goal p99=50ms loss=0 --html room.html
   loadtest idle -c 1m --workers 52 --backend io_uring --heartbeat 240s
   loadtest push --server 10.0.0.5:3101 --http 10.0.0.5:3111 --compat goim --rate 2000
-  loadtest million --gateway target/release/gateway --report /tmp/million
+  loadtest run configs/loadtest.echo.toml --json echo.json
+  loadtest page echo.json > echo.html
   loadtest compare before.json after.json --html diff.html";
 
 /// The command, scenarios and all.
@@ -38,37 +35,37 @@ fn command() -> Command {
         .after_help(AFTER)
         .subcommand_required(true)
         .arg_required_else_help(true);
-    for (name, about) in scenario::ALL {
+    for (name, scenario) in Scenario::names().filter_map(|name| Some((name, Scenario::built_in(name).ok()?)))
+    {
         // The settings' own description would take the place of the scenario's.
-        let sub = Settings::augment_args(Command::new(name)).about(about).long_about(None);
+        let sub = Settings::augment_args(Command::new(name));
+        let sub = sub.about(scenario.about.clone()).long_about(None);
         command = command.subcommand(sub.mut_args(|arg| {
-            let hidden = !scenario::applies(name, arg.get_id().as_str());
+            let hidden = !scenario.applies(arg.get_id().as_str());
             arg.hide(hidden)
         }));
     }
     let file = Arg::new("file").value_name("FILE").required(true).help("Scenario file, TOML");
     let run = Settings::augment_args(Command::new("run").arg(file));
     let run = run.about("Run a scenario file; flags given here win over it").long_about(None);
+    let show = Command::new("scenario")
+        .about("Print a built-in scenario as its file, to be changed and run")
+        .arg(Arg::new("name").value_name("NAME").required(true).help("Its name"));
     let files =
         Arg::new("reports").value_name("REPORT").num_args(1..).required(true).action(ArgAction::Append);
     let compare = Command::new("compare")
         .about("Compare stored reports; the first is the base of the ratios")
         .arg(files.help("Files written by --json"))
         .arg(Arg::new("html").long("html").value_name("FILE").help("Also as a page"));
-    let folders =
-        Arg::new("folders").value_name("FOLDER").num_args(1..).required(true).action(ArgAction::Append);
-    let pages = Command::new("pages")
-        .about("Write the pages of stored million reports anew, each with the others next to it")
-        .arg(folders.help("Folders written by loadtest million --report"));
-    command.subcommand(run).subcommand(compare).subcommand(pages)
+    let stored = Arg::new("report").value_name("REPORT").required(true).help("File written by --json");
+    let page = Command::new("page").about("Print a stored report as one self-contained page").arg(stored);
+    let schema = Command::new("schema").about("Print the JSON Schema of reports");
+    command.subcommands([run, show, compare, page, schema])
 }
 
-/// Parses, runs, reports; returns what a `main` returns.
+/// Parses, runs, reports; returns the exit of the process.
 pub(crate) fn main(words: Vec<OsString>) -> Exit {
-    let mut line: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-    if let (Some(first), Some(called)) = (line.first_mut(), crate::million::called()) {
-        *first = called;
-    }
+    let line: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let line = line.join(" ");
     let matches = match command().try_get_matches_from(words) {
         Ok(matches) => matches,
@@ -80,12 +77,14 @@ pub(crate) fn main(words: Vec<OsString>) -> Exit {
     };
     let outcome = match matches.subcommand() {
         Some(("compare", matches)) => compare_files(matches),
-        Some(("pages", matches)) => {
-            let folders: Vec<String> = matches.get_many("folders").into_iter().flatten().cloned().collect();
-            million::render(&folders).map(|()| Exit::Met)
+        Some(("page", matches)) => page(matches),
+        Some(("scenario", matches)) => show(matches),
+        Some(("schema", _)) => {
+            say!("{SCHEMA}");
+            Ok(Exit::Met)
         }
         Some((name, matches)) => {
-            resolve_settings(name, matches).and_then(|(name, settings)| run(name, &settings, line))
+            resolve_settings(name, matches).and_then(|(scenario, settings)| run(&scenario, &settings, &line))
         }
         None => Ok(Exit::CouldNotRun),
     };
@@ -96,90 +95,36 @@ pub(crate) fn main(words: Vec<OsString>) -> Exit {
 }
 
 /// Resolves the scenario and its settings, from flags and perhaps a file.
-fn resolve_settings(name: &str, matches: &ArgMatches) -> Result<(&'static str, Settings), RunError> {
+fn resolve_settings(name: &str, matches: &ArgMatches) -> Result<(Scenario, Settings), RunError> {
     let flags = Settings::from_arg_matches(matches)
         .map_err(|error| RunError::new(error.to_string(), "see loadtest --help"))?;
-    let (wanted, settings) = match matches.try_get_one::<String>("file") {
-        Ok(Some(path)) => {
-            let (scenario, file) = settings::load(path)?;
-            let merged = flags.over(&file).map_err(|error| {
-                RunError::new(
-                    format!("{path} and the flags do not go together: {error}"),
-                    "leave the flag out",
-                )
-            })?;
-            (scenario, merged)
-        }
-        _ => (name.to_owned(), flags),
-    };
-    let known = scenario::ALL.iter().map(|(known, _)| *known).find(|known| *known == wanted);
-    let names = || scenario::ALL.map(|(name, _)| name).join(", ");
-    let known = known.ok_or_else(|| {
-        RunError::new(format!("no scenario `{wanted}`"), format!("scenarios are: {}", names()))
-    });
-    Ok((known?, settings))
+    match matches.try_get_one::<String>("file") {
+        Ok(Some(path)) => Scenario::load(path, &flags),
+        _ => Ok((Scenario::built_in(name)?, flags)),
+    }
 }
 
-/// Set when the run is to end early.
-pub(crate) type Stop = Arc<AtomicBool>;
-
-fn run(name: &'static str, settings: &Settings, command: String) -> Result<Exit, RunError> {
-    for path in settings.json.iter().chain(&settings.html) {
+fn run(scenario: &Scenario, settings: &Settings, command: &str) -> Result<Exit, RunError> {
+    let all = scenario.defaults(settings)?;
+    for path in all.json.iter().chain(&all.html) {
         json::probe(path)?;
     }
-    if let (Some(_), "million") = (&settings.gateway, name) {
-        return million::run(settings, &without_token(command, settings), &stop_on_signal());
-    }
-    let goals =
-        settings.goal.iter().flatten().map(|text| Goal::parse(text)).collect::<Result<Vec<_>, _>>()?;
-    let plan = scenario::plan(name, settings)?;
-    let metrics = match &settings.metrics {
-        Some(text) => Some(scenario::resolve("metrics", text)?),
-        None => plan.endpoints.http,
-    };
-    let watch = Watch { server_pid: settings.server_pid, metrics, quiet: settings.quiet.unwrap_or(false) };
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let label = settings.label.clone().unwrap_or_default();
-    let about =
-        About { label, command: without_token(command, settings), started_at: since.as_secs(), goals };
-    let stop = stop_on_signal();
-    let output = execute(plan.clone(), &watch, &stop)?;
-    let report = crate::report::build::report(&plan, output, about);
+    let report = measure(scenario, settings, command, &stop_on_signal())?;
     say!("{}", terminal::render(&report));
-    store(settings, &report)?;
+    store(&all, &report)?;
     Ok(report.verdict.judgment.exit())
 }
 
-/// Removes the credential, which does not belong in a report.
-fn without_token(command: String, settings: &Settings) -> String {
-    match settings.token.as_deref().filter(|token| !token.is_empty()) {
-        Some(token) => command.replace(token, "…"),
-        None => command,
-    }
+fn show(matches: &ArgMatches) -> Result<Exit, RunError> {
+    let name = matches.get_one::<String>("name").map_or("", String::as_str);
+    say!("{}", Scenario::text(name)?);
+    Ok(Exit::Met)
 }
 
-/// Writes the files of --json and --html.
-pub(crate) fn store(settings: &Settings, report: &Report) -> Result<(), RunError> {
-    if let Some(path) = &settings.json {
-        json::write(path, &json::encode(report))?;
-    }
-    match &settings.html {
-        Some(path) => json::write(path, &html::render(report)),
-        None => Ok(()),
-    }
-}
-
-/// The first Ctrl-C (or SIGTERM) ends the run and still reports; the second ends the process.
-fn stop_on_signal() -> Arc<AtomicBool> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = stop.clone();
-    // A handler that is there already (several runs in one process, as in tests) stays.
-    let _ = ctrlc::set_handler(move || {
-        if flag.swap(true, Relaxed) {
-            std::process::exit(130);
-        }
-    });
-    stop
+fn page(matches: &ArgMatches) -> Result<Exit, RunError> {
+    let path = matches.get_one::<String>("report").map_or("", String::as_str);
+    say!("{}", Page::of(&json::load(path)?).render());
+    Ok(Exit::Met)
 }
 
 fn compare_files(matches: &ArgMatches) -> Result<Exit, RunError> {

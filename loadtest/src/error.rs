@@ -4,14 +4,14 @@ use std::fmt;
 
 /// A run that could not start, or could not go on.
 #[derive(Debug)]
-pub(crate) struct RunError {
+pub struct RunError {
     what: String,
     advice: String,
 }
 
 impl RunError {
     /// An error from what is wrong, and what to do about it.
-    pub(crate) fn new(what: impl Into<String>, advice: impl Into<String>) -> RunError {
+    pub fn new(what: impl Into<String>, advice: impl Into<String>) -> RunError {
         RunError { what: what.into(), advice: advice.into() }
     }
 }

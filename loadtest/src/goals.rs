@@ -43,10 +43,10 @@ pub(crate) struct Goal {
 
 /// The result of a goal.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Outcome {
-    pub(crate) goal: String,
-    pub(crate) found: String,
-    pub(crate) met: bool,
+pub struct Outcome {
+    pub goal: String,
+    pub found: String,
+    pub met: bool,
 }
 
 /// The names, for messages.

@@ -1,7 +1,7 @@
 //! Load generator for goim-compatible gateways.
 //!
 //! ```text
-//!   settings (flags, TOML) ── scenario ──► plan ──► workers ── output ──► report: text, HTML
+//!   settings (flags, TOML) ── scenario ──► plan ──► workers ── output ──► report: text, JSON, page
 //!                                                     │
 //!                        schedule ─ stamp ─ client ─ netpoll::Backend ─ conservation ─ histogram
 //! ```
@@ -18,7 +18,8 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)] // They panic when the output can't be written.
 
 #[macro_use]
-mod output;
+#[doc(hidden)]
+pub mod output;
 
 mod backend;
 mod cli;
@@ -28,22 +29,25 @@ mod error;
 mod goals;
 mod histogram;
 mod http;
-mod limits;
-mod million;
+pub mod limits;
+mod measure;
 mod monitor;
 mod numbers;
 mod permutation;
 mod plan;
 mod progress;
-mod report;
+pub mod report;
 mod run;
 mod scenario;
 mod schedule;
-mod settings;
+pub mod settings;
 mod stamp;
 mod worker;
 
-pub use error::Exit;
+pub use error::{Exit, RunError};
+pub use measure::{Stop, check, measure, stop_on_signal, store};
+pub use monitor::kernel;
+pub use scenario::Scenario;
 
 use std::ffi::OsString;
 

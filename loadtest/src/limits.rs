@@ -26,7 +26,7 @@ const PORTS_USED_PERCENT: u32 = 30;
 const RING_FILL_PERCENT: u32 = 94;
 
 /// Rings that together hold `connections` direct descriptors, RLIMIT_NOFILE each.
-pub(crate) fn rings(connections: u32) -> u32 {
+pub fn rings(connections: u32) -> u32 {
     let limit = u32::try_from(raise_descriptors()).unwrap_or(u32::MAX).min(1 << 20);
     let each = (limit / 100 * RING_FILL_PERCENT).saturating_sub(64).max(1);
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
@@ -34,7 +34,7 @@ pub(crate) fn rings(connections: u32) -> u32 {
 }
 
 /// Raises the soft limit of descriptors to the hard one and returns it.
-pub(crate) fn raise_descriptors() -> u64 {
+pub fn raise_descriptors() -> u64 {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         limit.current = limit.maximum;

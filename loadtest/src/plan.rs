@@ -227,6 +227,8 @@ pub(crate) struct StagePlan {
     pub(crate) rest: Duration,
     /// Connection requests per second from unused addresses, in addition to everything else.
     pub(crate) syn_rate: Option<u32>,
+    /// Goals that it is judged by alone, as text.
+    pub(crate) goals: Vec<String>,
 }
 
 /// The addresses of the server and of the generator.
@@ -279,7 +281,8 @@ pub(crate) struct Machinery {
 /// The run.
 #[derive(Clone, Debug)]
 pub(crate) struct RunPlan {
-    pub(crate) scenario: &'static str,
+    /// The scenario's name.
+    pub(crate) scenario: String,
     pub(crate) run: u32,
     pub(crate) endpoints: Endpoints,
     pub(crate) machinery: Machinery,

@@ -7,6 +7,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../../.." && pwd)
 gateway=${GATEWAY:-$root/target/release/gateway}
 loadtest=${LOADTEST:-$root/target/release/loadtest}
+million=${MILLION:-$root/target/release/million}
 work=$(mktemp -d)
 pids=()
 # Why the script fails, if it says so; else the command that failed.
@@ -15,7 +16,7 @@ trap '[ -n "$failed_command" ] || failed_command="${BASH_SOURCE[0]##*/} line $LI
 
 # The lines of the load generator's report that say what went wrong.
 verdict() {
-    grep -E '^ +(connections  |failed: |closed while ready: |notice: |violation: |e\.g\. |goal MISSED|generator-bound: |held: |stalled: |measurement: |interrupted: |product: )|^loadtest: ' "$1" |
+    grep -E '^ +(connections  |failed: |closed while ready: |notice: |violation: |e\.g\. |goal MISSED|generator-bound: |held: |stalled: |measurement: |interrupted: |product: )|^(loadtest|million): ' "$1" |
         cut -c 1-300 | tail -"${2:-12}"
 }
 

@@ -11,19 +11,23 @@ for run in "io_uring tcp auto" "io_uring ws auto" "epoll tcp auto" "epoll tcp ep
     echo "== $backend, $transport${limit:+, the generator on $generator, $limit descriptors}"
     (
         ulimit -n "${limit:-$descriptors}"
-        "$loadtest" million --quick -q --gateway "$gateway" --gateway-backend "$backend" --transport "$transport" \
+        "$million" --quick -q --gateway "$gateway" --gateway-backend "$backend" --transport "$transport" \
             --backend "$generator" --report "$work/$name" --goal ready=1 loss=0 violations=0 memory=4KiB
-    ) >"$work/generator" 2>&1 || { code=$?; cat "$work/generator"; fail "loadtest million, $name, ended with $code"; }
-    for file in report.html report.json summary.md; do
+    ) >"$work/generator" 2>&1 || { code=$?; cat "$work/generator"; fail "million, $name, ended with $code"; }
+    for file in report.json summary.md; do
         [ -s "$work/$name/$file" ] || fail "no $file"
     done
     [ -z "$limit" ] || grep -q "a table of descriptors of its own" "$work/$name/summary.md" ||
         fail "more connections than descriptors, and not a word of it"
 done
 
+echo "== a page of it"
+"$million" page "$work/io_uring-tcp" >"$work/page.html"
+grep -q "What it must show" "$work/page.html" || fail "the page has no thresholds"
+
 echo "== interrupted"
 before=$(sha256sum "$work/io_uring-tcp/"*)
-"$loadtest" million --quick -q --gateway "$gateway" --report "$work/io_uring-tcp" >"$work/generator" 2>&1 &
+"$million" --quick -q --gateway "$gateway" --report "$work/io_uring-tcp" >"$work/generator" 2>&1 &
 run=$!
 pids+=("$run")
 await "a run that has begun" grep -q "connections through" "$work/generator"

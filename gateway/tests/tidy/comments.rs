@@ -43,7 +43,7 @@ const BANNED: &[&str] = &[
 const WORDS: &[(&str, usize)] = &[
     ("gateway", 90),
     ("gateway/core", 14),
-    ("loadtest", 14),
+    ("loadtest", 13),
     ("loadtest/bench", 6),
     ("loadtest/hostile", 5),
     ("netpoll", 19),

@@ -60,18 +60,18 @@ pub(crate) fn busy() -> u64 {
 }
 
 /// MemAvailable, in bytes.
-pub(crate) fn memory_available() -> u64 {
+pub fn memory_available() -> u64 {
     memory("MemAvailable:")
 }
 
 /// MemFree, in bytes: unused memory, without the page cache.
-pub(crate) fn memory_free() -> u64 {
+pub fn memory_free() -> u64 {
     memory("MemFree:")
 }
 
 /// What this process's control groups leave it of their memory.max (cgroup v2), in bytes, with
 /// reclaimable page cache counted as left; without a limit, the largest number.
-pub(crate) fn memory_left_in_cgroup() -> u64 {
+pub fn memory_left_in_cgroup() -> u64 {
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
     let number = |folder: &Path, file| fs::read_to_string(folder.join(file)).ok()?.trim().parse::<u64>().ok();

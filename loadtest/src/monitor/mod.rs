@@ -1,7 +1,7 @@
 //! The server's process and this machine, from /proc; the server's /metrics, over HTTP.
 
 mod find;
-pub(crate) mod kernel;
+pub mod kernel;
 pub(crate) mod metrics;
 
 pub(crate) use find::listening_on;

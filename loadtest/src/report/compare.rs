@@ -1,7 +1,6 @@
 //! Several stored reports side by side: each measure with its ratio to the first report's.
 
-use super::html::{main_latency, percentiles};
-use super::page::{page, section, table};
+use super::page::{Page, Table};
 use super::units::{bytes, nanos, number};
 use super::{FlowReport as Flow, Latency, Report, terminal};
 use crate::error::RunError;
@@ -104,34 +103,20 @@ impl Comparison {
 
     /// As a page, with the percentile curves of the first flows over one another.
     pub(crate) fn page(&self, reports: &[(String, Report)]) -> String {
-        let curves: Vec<(String, &Latency)> = self
-            .names
-            .iter()
-            .zip(reports)
-            .map(|(name, (_, report))| (name.clone(), main_latency(report).0))
-            .collect();
-        let title = self.names.join(" · ");
-        let bound = reports.iter().zip(&self.names).filter(|((_, report), _)| report.verdict.generator_bound);
-        let warnings: String = bound
-            .map(|(_, name)| {
-                format!(
-                    "<li class=\"warn\">{}: generator-bound, so its rates are lower bounds and its latencies upper bounds</li>",
-                    super::chart::escape(name)
-                )
-            })
-            .collect();
-        let unlike = self
-            .differences
-            .iter()
-            .map(|text| format!("<li class=\"warn\">not alike: {}</li>", super::chart::escape(text)));
-        let warnings: String = unlike.chain([warnings]).collect();
-        let body = [
-            format!("<header><h1>Comparison<small>{}</small></h1></header>", super::chart::escape(&title)),
-            format!("<ul class=\"reasons\">{warnings}</ul>"),
-            section("Measures, and ratios to the first", &table(&self.head(), &self.cells())),
-            section("Latency", &format!("<div class=\"grid2\">{}</div>", percentiles(&curves).render())),
-        ];
-        page(&format!("{title} — loadtest"), &body.concat())
+        let head = self.head().into_iter().map(str::to_owned).collect();
+        Page {
+            title: self.names.join(" · "),
+            reports: self
+                .names
+                .iter()
+                .zip(reports)
+                .map(|(name, (_, report))| (name.clone(), report))
+                .collect(),
+            before: vec![Table::new("Measures, and ratios to the first", head, self.cells())],
+            after: Vec::new(),
+            notes: self.differences.iter().map(|text| format!("not alike: {text}")).collect(),
+        }
+        .render()
     }
 }
 

@@ -1,15 +1,15 @@
 //! Reports as files.
 
-use super::{FORMAT, Report};
+use super::{Report, SCHEMA_VERSION, is_readable};
 use crate::error::RunError;
 
 /// Writes `text` to `path`.
-pub(crate) fn write(path: &str, text: &str) -> Result<(), RunError> {
+pub fn write(path: &str, text: &str) -> Result<(), RunError> {
     std::fs::write(path, text).map_err(|error| unwritable(path, &error))
 }
 
 /// Tests whether `path` can be written, before the run of its report. What is there stays as it is.
-pub(crate) fn probe(path: &str) -> Result<(), RunError> {
+pub fn probe(path: &str) -> Result<(), RunError> {
     let is_new = !std::path::Path::new(path).exists();
     let opened = std::fs::OpenOptions::new().append(true).create(true).open(path);
     opened.map_err(|error| unwritable(path, &error))?;
@@ -39,18 +39,40 @@ pub(crate) fn load(path: &str) -> Result<Report, RunError> {
     if value.get("scenario").is_none() {
         // Every field has a default, so that reports of older versions can be read.
         let what = match value.get("thresholds") {
-            Some(_) => format!("{path} is the report of a whole `million --gateway`"),
+            Some(_) => format!("{path} is the report of a whole `million`"),
             None => format!("{path} is the report of something else"),
         };
         return Err(RunError::new(
             what,
-            "compare those of `million --report` with `loadtest pages FOLDER …`",
+            "`million summary FOLDER …` and `million page FOLDER` read its reports",
         ));
     }
-    let report: Report = serde_json::from_value(value).map_err(no_report)?;
-    if !(1..=FORMAT).contains(&report.format) {
-        let what = format!("{path} has format {}, this program reads 1 to {FORMAT}", report.format);
+    let version = value["schema_version"].as_str().unwrap_or("unknown").to_owned();
+    if !is_readable(&version) {
+        let what = format!("{path} has schema {version}, this program reads {SCHEMA_VERSION} and its like");
         return Err(RunError::new(what, "read it with the version that wrote it"));
     }
-    Ok(report)
+    serde_json::from_value(value).map_err(no_report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_of_another_major_are_refused() {
+        let path = std::env::temp_dir().join(format!("loadtest-schema-{}.json", std::process::id()));
+        let path = path.to_str().unwrap();
+        for (version, is_read) in [(SCHEMA_VERSION, true), ("1.99", true), ("2.0", false), ("10.0", false)] {
+            let report = Report { schema_version: version.to_owned(), ..Report::default() };
+            write(path, &encode(&report)).unwrap();
+            let loaded = load(path);
+            assert_eq!(loaded.is_ok(), is_read, "{version}");
+            let advice = loaded.err().map_or_else(String::new, |error| error.to_string());
+            assert!(is_read || advice.contains(version), "{advice}");
+        }
+        write(path, "{\"scenario\":\"echo\",\"format\":2}").unwrap();
+        assert!(load(path).unwrap_err().to_string().contains("unknown"));
+        std::fs::remove_file(path).unwrap();
+    }
 }

@@ -1,64 +1,138 @@
-//! The frame of a page: style and script inline, no external resources, light and dark.
+//! Reports as one self-contained page: a template, a style, a script and uPlot, all inline, with
+//! the reports themselves as JSON. The script draws; nothing is loaded from anywhere.
 
-use super::chart::escape;
-use std::fmt::Write;
+use super::{Report, stages};
+use serde::Serialize;
 
-/// A page around `body`.
-pub(crate) fn page(title: &str, body: &str) -> String {
-    format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
-         <meta name=\"color-scheme\" content=\"light dark\"><title>{}</title><style>{}</style></head>\
-         <body><main>{body}</main><div id=\"tip\" role=\"status\"></div><script>{}</script></body></html>\n",
-        escape(title),
-        include_str!("page.css"),
-        include_str!("page.js"),
-    )
+/// The template, with `{{name}}` for each part.
+const TEMPLATE: &str = include_str!("../../page/page.html");
+
+/// A table that the page shows beside what it draws itself.
+#[derive(Clone, Debug, Serialize)]
+pub struct Table {
+    /// Its heading.
+    title: String,
+    head: Vec<String>,
+    rows: Vec<Vec<String>>,
+    /// Columns of prose, which may be broken.
+    words: bool,
 }
 
-/// A section with a heading.
-pub(crate) fn section(title: &str, body: &str) -> String {
-    if body.is_empty() {
-        String::new()
-    } else {
-        format!("<section><h2>{}</h2>{body}</section>", escape(title))
+impl Table {
+    /// A table of figures. A cell that begins with `!` is shown as bad, one with `✓` as good.
+    pub fn new(title: &str, head: Vec<String>, rows: Vec<Vec<String>>) -> Table {
+        Table { title: title.to_owned(), head, rows, words: false }
+    }
+
+    /// The same with columns of prose.
+    pub fn of_words(self) -> Table {
+        Table { words: true, ..self }
     }
 }
 
-/// A table: the first column is text, the others numbers. Cells are plain text.
-pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
-    if rows.is_empty() {
-        return String::new();
-    }
-    let mut out = String::from("<div class=\"wide\"><table><thead><tr>");
-    for cell in head {
-        let _ = write!(out, "<th scope=\"col\">{}</th>", escape(cell));
-    }
-    out.push_str("</tr></thead><tbody>");
-    for row in rows {
-        out.push_str("<tr>");
-        for cell in row {
-            let (class, cell) = match cell.strip_prefix("!") {
-                Some(cell) => (" class=\"bad\"", cell),
-                None => ("", cell.as_str()),
-            };
-            let _ = write!(out, "<td{class}>{}</td>", escape(cell));
+/// What a page shows: one report whole, or several compared.
+#[derive(Debug)]
+pub struct Page<'a> {
+    /// Of the window.
+    pub title: String,
+    /// At least one, each with its name.
+    pub reports: Vec<(String, &'a Report)>,
+    /// Tables in front of the charts.
+    pub before: Vec<Table>,
+    /// Tables behind them.
+    pub after: Vec<Table>,
+    /// Remarks.
+    pub notes: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Named<'a> {
+    name: &'a str,
+    report: &'a Report,
+}
+
+#[derive(Serialize)]
+struct Data<'a> {
+    reports: Vec<Named<'a>>,
+    before: &'a [Table],
+    after: &'a [Table],
+    notes: &'a [String],
+}
+
+impl Page<'_> {
+    /// The page of one report.
+    pub fn of(report: &Report) -> Page<'_> {
+        let rows = if report.stages.is_empty() { Vec::new() } else { stages::rows(report) };
+        let table = Table::new("Stages", stages::HEAD.map(str::to_owned).to_vec(), rows);
+        Page {
+            title: format!("{} {}", report.scenario, report.label),
+            reports: vec![(report.label.clone(), report)],
+            before: vec![table],
+            after: Vec::new(),
+            notes: Vec::new(),
         }
-        out.push_str("</tr>");
     }
-    out.push_str("</tbody></table></div>");
+
+    /// HTML.
+    pub fn render(&self) -> String {
+        let reports = self.reports.iter().map(|(name, report)| Named { name, report }).collect();
+        let (before, after, notes) = (&self.before[..], &self.after[..], &self.notes[..]);
+        let data = serde_json::to_string(&Data { reports, before, after, notes }).unwrap_or_default();
+        let parts = [
+            ("title", escape(&self.title)),
+            ("library_style", include_str!("../../page/uPlot.min.css").to_owned()),
+            ("style", include_str!("../../page/page.css").to_owned()),
+            // No text of a report may end the script.
+            ("data", data.replace('<', "\\u003c")),
+            ("library", include_str!("../../page/uPlot.iife.min.js").to_owned()),
+            ("script", include_str!("../../page/page.js").to_owned()),
+        ];
+        fill(TEMPLATE, &parts)
+    }
+}
+
+/// The template with its parts; what a part contains is not looked into.
+fn fill(template: &str, parts: &[(&str, String)]) -> String {
+    let mut out = String::new();
+    let mut pieces = template.split("{{");
+    out += pieces.next().unwrap_or_default();
+    for piece in pieces {
+        let (name, rest) = piece.split_once("}}").unwrap_or((piece, ""));
+        out += parts.iter().find(|(known, _)| *known == name).map_or("", |(_, text)| text.as_str());
+        out += rest;
+    }
     out
 }
 
-/// A large number with its name, and a small note.
-pub(crate) fn tile(name: &str, value: &str, note: &str) -> String {
-    let (name, value, note) = (escape(name), escape(value), escape(note));
-    format!("<div class=\"tile\"><span>{name}</span><b>{value}</b><small>{note}</small></div>")
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// A definition list.
-pub(crate) fn pairs<'a>(pairs: impl Iterator<Item = (&'a str, String)>) -> String {
-    let rows: String =
-        pairs.map(|(name, value)| format!("<dt>{}</dt><dd>{}</dd>", escape(name), escape(&value))).collect();
-    format!("<dl>{rows}</dl>")
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_needs_nothing_from_outside_and_no_text_breaks_out_of_it() {
+        let evil = "</script><b class=x>{{script}}";
+        let report = Report { label: evil.to_owned(), command: evil.to_owned(), ..Report::default() };
+        let page = Page::of(&report).render();
+        assert!(!page.contains("<b class=x>") && !page.contains("{{title}}"), "a report's text is markup");
+        assert_eq!(page.matches("</script>").count(), 3);
+        for outside in [" src=", " href=", "@import", "url(", "fetch(", "XMLHttpRequest"] {
+            assert!(!page.contains(outside), "{outside}");
+        }
+        assert!(page.contains("(v1.6.32)"), "the library says its version");
+    }
+
+    #[test]
+    fn the_data_is_the_report() {
+        let report = Report { scenario: "echo".to_owned(), ..Report::default() };
+        let page = Page::of(&report).render();
+        let (_, rest) = page.split_once("id=\"data\">").unwrap();
+        let (json, _) = rest.split_once("</script>").unwrap();
+        let data: serde_json::Value = serde_json::from_str(json).unwrap();
+        assert_eq!(data["reports"][0]["report"]["scenario"], "echo");
+        assert_eq!(data["before"][0]["title"], "Stages");
+    }
 }

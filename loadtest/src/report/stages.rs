@@ -4,7 +4,7 @@ use super::units::{bytes, nanos, number, percent};
 use super::{Latency, Report, StageReport};
 
 /// The head of the rows.
-pub(crate) const HEAD: [&str; 12] = [
+pub const HEAD: [&str; 12] = [
     "stage",
     "time",
     "done",
@@ -20,7 +20,7 @@ pub(crate) const HEAD: [&str; 12] = [
 ];
 
 /// The latency that a stage is about, and what it is of.
-pub(crate) fn latency(stage: &StageReport) -> Option<(&Latency, &'static str)> {
+pub fn latency(stage: &StageReport) -> Option<(&Latency, &'static str)> {
     let flows = stage.flows.first().map(|flow| (&flow.latency, "delivery, from the intended time"));
     let churn =
         || stage.churn.as_ref().map(|churn| (&churn.latency, "from the intended close to ready again"));
@@ -32,7 +32,7 @@ pub(crate) fn latency(stage: &StageReport) -> Option<(&Latency, &'static str)> {
 }
 
 /// What a stage counted, in words, and over how many seconds.
-pub(crate) fn done(stage: &StageReport) -> (f64, &'static str, f64) {
+pub fn done(stage: &StageReport) -> (f64, &'static str, f64) {
     let seconds = stage.measured_seconds();
     match (&stage.churn, &stage.connect, &stage.departure, &stage.heartbeats) {
         _ if !stage.flows.is_empty() => {
@@ -76,7 +76,7 @@ pub(crate) fn kept(report: &Report) -> impl Iterator<Item = Kept<'_>> {
 }
 
 /// One row a stage, the opening first.
-pub(crate) fn rows(report: &Report) -> Vec<Vec<String>> {
+pub fn rows(report: &Report) -> Vec<Vec<String>> {
     let connect = &report.connect;
     let dash = || "–".to_owned();
     let times = |latency: Option<&Latency>| match latency.filter(|latency| latency.count > 0) {

@@ -6,7 +6,7 @@ use super::{Judgment, Latency, Report};
 use std::fmt::Write;
 
 /// The whole report.
-pub(crate) fn render(report: &Report) -> String {
+pub fn render(report: &Report) -> String {
     let mut out = String::new();
     head(report, &mut out);
     connect(report, &mut out);
@@ -26,7 +26,7 @@ pub(crate) fn render(report: &Report) -> String {
 }
 
 /// Rows of cells under a head, columns aligned: the first to the left, the others to the right.
-pub(crate) fn table(out: &mut String, head: &[&str], rows: &[Vec<String>]) {
+pub fn table(out: &mut String, head: &[&str], rows: &[Vec<String>]) {
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
         cells.chain([head[column].chars().count()]).max().unwrap_or(0)

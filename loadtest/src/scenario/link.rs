@@ -132,9 +132,15 @@ fn on_one_link(a: IpAddr, b: IpAddr, bits: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::scenario::plan;
+    use crate::error::RunError;
+    use crate::plan::RunPlan;
+    use crate::scenario::Scenario;
     use crate::settings::units::Count;
     use crate::settings::{BackendChoice, Settings};
+
+    fn plan(scenario: &str, settings: &Settings) -> Result<RunPlan, RunError> {
+        crate::scenario::plan(&Scenario::built_in(scenario)?, settings)
+    }
 
     fn settings(connections: u32) -> Settings {
         Settings {

@@ -14,85 +14,95 @@
 //! | mix | several of these at once | each |
 //! | million | stages over the same connections, from idle to a storm | each stage |
 
-mod apply;
+mod file;
 mod flows;
 mod link;
 mod stages;
+mod value;
 
-pub(crate) use apply::{applies, unsuited};
+pub use file::Scenario;
 
 use crate::client::websocket::Upgrade;
 use crate::error::RunError;
 use crate::limits;
 use crate::plan::{
-    BackendKind, ChurnPlan, ConnectPlan, Endpoints, IdentityPlan, Machinery, Phases, ProtocolKind, RunPlan,
+    BackendKind, ChurnPlan, ConnectPlan, Endpoints, IdentityPlan, Machinery, ProtocolKind, RunPlan,
 };
-use crate::schedule::Rate;
+use crate::settings::units::{Count, Span};
 use crate::settings::{BackendChoice, Compat, Settings, Speech, Transport};
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
+use value::{Quantities, rate};
 
-/// Names of all scenarios, with one line each.
-pub(crate) const ALL: [(&str, &str); 11] = [
-    ("connect", "Open connections, as a storm or a ramp; time to ready and rate"),
-    ("idle", "Hold connections that only beat; server memory a connection"),
-    ("echo", "Frames that come back: closed loop of some depth, or open loop at a rate"),
-    ("push", "HTTP pushes to users, out over their sockets"),
-    ("room", "Messages to rooms, by members or over HTTP, out to every member"),
-    ("broadcast", "HTTP pushes to all"),
-    ("churn", "Connections that close and come back at a rate"),
-    ("slow-reader", "Some connections stop reading while others are measured"),
-    ("syn-flood", "Echoes alone, then under connection requests from unused addresses; needs --backend dpdk"),
-    (
-        "mix",
-        "Echo, push, room, broadcast, churn and slow readers at once; with a rate of any, only those with one",
-    ),
-    (
-        "million",
-        "All that very many connections must stand, in stages; with --gateway, starts it and reports on it",
-    ),
-];
+/// Measured connections, and times of a stage, where neither scenario nor settings say them.
+const CONNECTIONS: u32 = 100;
+const WARMUP: Duration = Duration::from_secs(1);
+const DURATION: Duration = Duration::from_secs(10);
+const SETTLE: Duration = Duration::from_secs(10);
 
-/// The given settings, with the scenario's own defaults where those depend on each other.
-pub(crate) fn defaults(scenario: &str, settings: &Settings) -> Settings {
-    if scenario == "million" { stages::with_defaults(settings) } else { settings.clone() }
+impl Scenario {
+    /// The given settings, with the scenario's own where they leave something open.
+    ///
+    /// # Errors
+    /// Settings that cannot be merged; none so far.
+    pub fn defaults(&self, given: &Settings) -> Result<Settings, RunError> {
+        let over = |above: &Settings, below: &Settings| {
+            above.over(below).map_err(|error| {
+                RunError::new(format!("settings do not go together: {error}"), "leave one out")
+            })
+        };
+        let speaks_goim = matches!(given.protocol.or(self.settings.protocol), None | Some(Speech::Goim));
+        let mut own = self.settings.clone();
+        own.heartbeat = own.heartbeat.filter(|_| speaks_goim);
+        if let (Some(quick), Some(true)) = (&self.quick, given.quick) {
+            own = over(quick, &own)?;
+        }
+        if let Some(together) = &self.unless_given {
+            let (all, named) = (over(given, &own)?.given(), together.given());
+            if !named.iter().any(|name| all.contains(name)) {
+                own = over(together, &own)?;
+            }
+        }
+        let mut all = over(given, &own)?;
+        all.connections = all.connections.or(Some(Count(CONNECTIONS)));
+        all.warmup = all.warmup.or(Some(Span(WARMUP)));
+        all.duration = all.duration.or(Some(Span(DURATION)));
+        all.settle = all.settle.or(Some(Span(SETTLE)));
+        Ok(if self.scaled { stages::scaled(&all) } else { all })
+    }
 }
 
 /// Resolves every number of a run.
 ///
 /// # Errors
 /// Settings that contradict each other, that are missing, or that the machine does not allow.
-pub(crate) fn plan(scenario: &'static str, settings: &Settings) -> Result<RunPlan, RunError> {
-    if let Some(name) = unsuited(scenario, settings) {
+pub(crate) fn plan(scenario: &Scenario, settings: &Settings) -> Result<RunPlan, RunError> {
+    if let Some(name) = scenario.unsuited(settings) {
         return Err(RunError::new(
-            format!("{scenario} has no use for --{}", name.replace('_', "-")),
-            format!("leave it out; `loadtest {scenario} --help` lists what applies"),
+            format!("{} has no use for --{}", scenario.name, name.replace('_', "-")),
+            format!("leave it out; `loadtest {} --help` lists what applies", scenario.name),
         ));
     }
-    let settings = &defaults(scenario, settings);
+    let settings = &scenario.defaults(settings)?;
     let speech = settings.protocol.unwrap_or(Speech::Goim);
     let transport = settings.transport.unwrap_or(Transport::Tcp);
-    let connections = settings.connections.map_or(100, |count| count.0);
-    let churn = churn(scenario, settings, connections)?;
-    let measured = if scenario == "churn" { 0 } else { connections };
-    if measured == 0 && churn.is_none() {
+    let connections = settings.connections.map_or(CONNECTIONS, |count| count.0);
+    let churn = churn(scenario, settings)?;
+    let alone = scenario.churn.as_ref().is_some_and(|churn| churn.alone);
+    let measured = if alone { 0 } else { connections };
+    if measured == 0 && (churn.is_none() || connections == 0) {
         return Err(RunError::new("no connections", "give --connections 1 or more"));
     }
-    let slow_default = match scenario {
-        "slow-reader" => 10,
-        "mix" if flows::is_whole_mix(settings) => 2,
-        _ => 0,
-    };
-    let slow = settings.slow_connections.map_or(slow_default, |count| count.0);
     if settings.duration.is_some_and(|span| span.0.is_zero()) {
         return Err(RunError::new("--duration 0s measures nothing", "give how long to measure, such as 10s"));
     }
     let (stages, flows) = stages::stages(scenario, settings, measured)?;
+    let busiest = measured.max(churn.map_or(0, |churn| churn.connections));
     let mut plan = RunPlan {
-        scenario,
+        scenario: scenario.name.clone(),
         run: run_number(),
         endpoints: endpoints(settings, speech, transport, &flows)?,
-        machinery: machinery(scenario, settings, measured.max(churn.map_or(0, |churn| churn.connections)))?,
+        machinery: machinery(scenario, settings, busiest)?,
         protocol: match speech {
             Speech::Goim => ProtocolKind::Goim,
             Speech::Raw => ProtocolKind::Raw,
@@ -101,10 +111,10 @@ pub(crate) fn plan(scenario: &'static str, settings: &Settings) -> Result<RunPla
         websocket: transport == Transport::Ws || speech == Speech::WsEcho,
         identity: identity(settings, measured, &flows)?,
         connections: measured,
-        slow_connections: slow,
+        slow_connections: settings.slow_connections.map_or(0, |count| count.0),
         churn,
         connect: connect(settings)?,
-        heartbeat: heartbeat(scenario, settings, speech)?,
+        heartbeat: heartbeat(settings)?,
         flows,
         stages,
     };
@@ -116,35 +126,23 @@ pub(crate) fn plan(scenario: &'static str, settings: &Settings) -> Result<RunPla
     Ok(plan)
 }
 
-/// Reads a rate, which is positive.
-fn rate(per_second: f64, flag: &str) -> Result<Rate, RunError> {
-    Rate::new(per_second).ok_or_else(|| {
-        RunError::new(format!("{flag} {per_second} is no rate"), "give a positive number, at most 10^9")
-    })
-}
-
 /// A number for this run, which tells its messages from those of an earlier one.
 fn run_number() -> u32 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     (since.as_nanos() as u32).rotate_left(7) ^ std::process::id().wrapping_mul(0x9e37_79b1)
 }
 
-fn churn(scenario: &str, settings: &Settings, connections: u32) -> Result<Option<ChurnPlan>, RunError> {
-    let per_second = match (scenario, settings.churn_rate.or(settings.rate)) {
-        ("churn", given) => given.unwrap_or(100.0),
-        ("mix", _) if settings.churn_rate.is_some() => settings.churn_rate.unwrap_or_default(),
-        ("mix", _) if flows::is_whole_mix(settings) => 20.0,
-        _ => return Ok(None),
-    };
-    let rate = rate(per_second, "--churn-rate")?;
-    let enough = (2.0 * rate.per_second()).ceil() as u32;
-    let connections = match scenario {
-        "churn" => connections,
-        _ => settings.churn_connections.map_or(enough, |count| count.0),
-    };
-    Ok(Some(ChurnPlan { connections: connections.max(1), rate }))
+/// Connections that come and go beside the stages; `None`: the scenario has none, or their rate is
+/// not given.
+fn churn(scenario: &Scenario, settings: &Settings) -> Result<Option<ChurnPlan>, RunError> {
+    let Some(churn) = &scenario.churn else { return Ok(None) };
+    let quantities = Quantities { scenario: &scenario.name, table: settings.table() };
+    let Some(per_second) = quantities.number(Some(&churn.rate))? else { return Ok(None) };
+    let connections = quantities.count(Some(&churn.connections))?.unwrap_or(1);
+    Ok(Some(ChurnPlan { connections, rate: rate(per_second, "--churn-rate")? }))
 }
 
+/// The address that `text`, the value of the setting `flag`, names.
 pub(crate) fn resolve(flag: &str, text: &str) -> Result<SocketAddr, RunError> {
     let advice = || format!("give --{flag} as host:port, such as 127.0.0.1:3101");
     let mut addresses = text
@@ -185,7 +183,7 @@ fn endpoints(
     Ok(Endpoints { server, server_name, http, http_name, websocket_path, sources: Vec::new() })
 }
 
-fn machinery(scenario: &str, settings: &Settings, connections: u32) -> Result<Machinery, RunError> {
+fn machinery(scenario: &Scenario, settings: &Settings, connections: u32) -> Result<Machinery, RunError> {
     let workers = settings.workers.unwrap_or(1);
     if workers == 0 || workers > 1024 || workers > connections {
         return Err(RunError::new(
@@ -207,7 +205,7 @@ fn machinery(scenario: &str, settings: &Settings, connections: u32) -> Result<Ma
         pin: settings.pin.clone().unwrap_or_default(),
         http_connections: settings.http_connections.unwrap_or(2).clamp(1, 1024),
         http_pipeline: usize::from(settings.http_pipeline.unwrap_or(32).max(1)),
-        http_workers: stages::http_workers(scenario, workers),
+        http_workers: stages::http_workers(scenario.scaled, workers),
     })
 }
 
@@ -289,9 +287,8 @@ fn connect(settings: &Settings) -> Result<ConnectPlan, RunError> {
     })
 }
 
-fn heartbeat(scenario: &str, settings: &Settings, speech: Speech) -> Result<Option<Duration>, RunError> {
-    let default = (scenario == "idle" && speech == Speech::Goim).then_some(Duration::from_secs(30));
-    let heartbeat = settings.heartbeat.map(|span| span.0).or(default);
+fn heartbeat(settings: &Settings) -> Result<Option<Duration>, RunError> {
+    let heartbeat = settings.heartbeat.map(|span| span.0);
     if heartbeat.is_some_and(|every| every < Duration::from_millis(50)) {
         return Err(RunError::new(
             "--heartbeat below 50ms",
@@ -304,18 +301,78 @@ fn heartbeat(scenario: &str, settings: &Settings, speech: Speech) -> Result<Opti
     Ok(heartbeat)
 }
 
-fn phases(scenario: &str, settings: &Settings) -> Phases {
-    let seconds = |span: Option<crate::settings::units::Span>, default: u64| {
-        span.map_or(Duration::from_secs(default), |span| span.0)
-    };
-    let (warmup, measure) = match scenario {
-        "connect" => (0, 2),
-        "idle" => (0, 30),
-        _ => (1, 10),
-    };
-    Phases {
-        warmup: seconds(settings.warmup, warmup),
-        measure: seconds(settings.duration, measure),
-        settle_max: seconds(settings.settle, 10),
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::goals::Goal;
+    use crate::plan::Pace;
+
+    #[test]
+    fn the_shipped_files_make_plans() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs");
+        let all = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let ours = |path: &std::path::PathBuf| path.to_string_lossy().contains("/loadtest.");
+        for path in all.filter(ours) {
+            let (scenario, settings) = Scenario::load(path.to_str().unwrap(), &Settings::default()).unwrap();
+            let plan = plan(&scenario, &settings).unwrap();
+            assert!(plan.connections > 0, "{path:?}");
+            for goal in settings.goal.iter().flatten() {
+                Goal::parse(goal).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn the_documented_files_make_plans() {
+        let page = include_str!("../../../docs/loadtest.md");
+        let examples: Vec<&str> =
+            page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        assert_eq!(examples.len(), 2);
+        for (number, text) in examples.iter().enumerate() {
+            let name = format!("loadtest-documented-{}-{number}.toml", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            std::fs::write(&path, text).unwrap();
+            let loaded = Scenario::load(path.to_str().unwrap(), &Settings::default());
+            std::fs::remove_file(&path).unwrap();
+            let (scenario, settings) = loaded.unwrap();
+            let plan = plan(&scenario, &settings).unwrap();
+            assert!(!plan.flows.is_empty(), "{text}");
+            let goals = plan.stages.iter().flat_map(|stage| &stage.goals);
+            goals.for_each(|goal| drop(Goal::parse(goal).unwrap()));
+        }
+    }
+
+    #[test]
+    fn a_flag_of_one_kind_of_loop_replaces_the_scenarios_own() {
+        let pace = |name: &str, settings: Settings| {
+            plan(&Scenario::built_in(name).unwrap(), &settings).map(|plan| plan.flows[0].pace)
+        };
+        let open = |per_second| Pace::Open { rate: rate(per_second, "").unwrap() };
+        assert_eq!(pace("push", Settings::default()).unwrap(), Pace::Closed { depth: 16 });
+        let rated = Settings { rate: Some(50.0), ..Settings::default() };
+        assert_eq!(pace("push", rated.clone()).unwrap(), open(50.0));
+        assert_eq!(pace("room", Settings::default()).unwrap(), open(10.0));
+        let deep = Settings { depth: Some(4), ..Settings::default() };
+        assert_eq!(pace("room", deep).unwrap(), Pace::Closed { depth: 4 });
+        assert!(pace("echo", Settings { depth: Some(4), ..rated }).is_err());
+    }
+
+    #[test]
+    fn the_parts_of_a_mix_are_all_or_those_named() {
+        let mix = Scenario::built_in("mix").unwrap();
+        let parts = |settings: Settings| {
+            let plan = plan(&mix, &settings).unwrap();
+            (plan.flows.len(), plan.churn.map_or(0, |churn| churn.connections), plan.slow_connections)
+        };
+        assert_eq!(parts(Settings::default()), (4, 40, 2));
+        assert_eq!(parts(Settings { push_rate: Some(5.0), ..Settings::default() }), (1, 0, 0));
+        assert_eq!(parts(Settings { churn_rate: Some(5.5), ..Settings::default() }), (0, 11, 0));
+    }
+
+    #[test]
+    fn a_flag_that_does_not_apply_is_refused() {
+        let settings = Settings { depth: Some(4), ..Settings::default() };
+        let error = plan(&Scenario::built_in("idle").unwrap(), &settings).unwrap_err().to_string();
+        assert!(error.contains("idle has no use for --depth"), "{error}");
     }
 }

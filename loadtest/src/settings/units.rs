@@ -7,11 +7,11 @@ use std::time::Duration;
 
 /// A length of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
-pub(crate) struct Span(pub(crate) Duration);
+pub struct Span(pub Duration);
 
 /// A count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
-pub(crate) struct Count(pub(crate) u32);
+pub struct Count(pub u32);
 
 /// Splits `text` into a number and its unit.
 fn split(text: &str) -> Option<(f64, &str)> {

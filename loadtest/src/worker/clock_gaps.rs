@@ -12,11 +12,11 @@ const GAP_MIN: u64 = 10_000_000;
 /// The times that a loop stood still, within the window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct ClockGaps {
-    pub(crate) count: u64,
+pub struct ClockGaps {
+    pub count: u64,
     /// Their sum, and the longest, in ns.
-    pub(crate) total: u64,
-    pub(crate) longest: u64,
+    pub total: u64,
+    pub longest: u64,
 }
 
 impl ClockGaps {

@@ -1,19 +1,23 @@
 //! What was found for each goal, and what the run comes to.
 
-use super::super::{Conservation, FlowReport, Judgment, Latency, Report};
+use super::super::{Conservation, FlowReport, Judgment, Latency, Report, StageReport};
 use crate::goals::{Goal, Measure, Outcome};
 
-/// Judges `goals`, and then the run.
-pub(super) fn judge_goals(goals: &[Goal], report: &mut Report) {
-    let mut is_doubtful = false;
-    for goal in goals {
-        let found = found(goal.measure, report);
-        let outcome = outcome(goal, found);
+/// Judges `goals` by the whole run and those of each stage by that stage alone, then the run.
+pub(super) fn judge_goals(goals: &[Goal], of_stages: &[Vec<Goal>], report: &mut Report) {
+    let mut judged: Vec<Judged> = goals.iter().map(|goal| judge(goal, report, "")).collect();
+    for (stage, goals) in report.stages.iter().zip(of_stages) {
+        let alone = alone(report, stage);
+        let name = format!("{}: ", stage.name);
+        judged.extend(goals.iter().map(|goal| judge(goal, &alone, &name)));
+    }
+    let is_doubtful = judged.iter().any(|judged| judged.is_excused);
+    for Judged { outcome, found, is_excused } in judged {
         match (outcome.met, found) {
             (true, _) => {}
-            (false, None) => report.verdict.unjudged.push(format!("cannot judge {}", goal.text)),
-            (false, Some(found)) if excuses(goal, found, report) => is_doubtful = true,
-            (false, Some(_)) => report.verdict.reasons.push(format!("goal {} missed", goal.text)),
+            (false, None) => report.verdict.unjudged.push(format!("cannot judge {}", outcome.goal)),
+            (false, Some(_)) if is_excused => {}
+            (false, Some(_)) => report.verdict.reasons.push(format!("goal {} missed", outcome.goal)),
         }
         report.goals.push(outcome);
     }
@@ -25,6 +29,37 @@ pub(super) fn judge_goals(goals: &[Goal], report: &mut Report) {
         () => Judgment::Passed,
     };
     verdict.passed = verdict.judgment == Judgment::Passed;
+}
+
+/// A goal with what was found for it.
+struct Judged {
+    outcome: Outcome,
+    found: Option<f64>,
+    /// It would have been met but for the generator.
+    is_excused: bool,
+}
+
+fn judge(goal: &Goal, report: &Report, stage: &str) -> Judged {
+    let found = found(goal.measure, report);
+    let outcome = outcome(goal, found);
+    let is_excused = !outcome.met && found.is_some_and(|found| excuses(goal, found, report));
+    Judged { outcome: Outcome { goal: format!("{stage}{}", outcome.goal), ..outcome }, found, is_excused }
+}
+
+/// A stage as a report of its own, as far as goals look.
+fn alone(report: &Report, stage: &StageReport) -> Report {
+    Report {
+        flows: stage.flows.clone(),
+        heartbeats: stage.heartbeats.clone(),
+        churn: stage.churn.clone(),
+        connect: stage.connect.clone().unwrap_or_else(|| report.connect.clone()),
+        server: stage.server.clone(),
+        generator: stage.generator.clone(),
+        measured_seconds: stage.measured_seconds(),
+        verdict: report.verdict.clone(),
+        metrics: report.metrics.clone(),
+        ..Report::default()
+    }
 }
 
 fn outcome(goal: &Goal, found: Option<f64>) -> Outcome {
@@ -129,7 +164,7 @@ mod tests {
         let mut report = Report { flows: vec![flow], generator, measured_seconds: 10.0, ..Report::default() };
         report.verdict = super::super::verdict::verdict(&report);
         let goals: Vec<Goal> = goals.iter().map(|text| Goal::parse(text).unwrap()).collect();
-        judge_goals(&goals, &mut report);
+        judge_goals(&goals, &[], &mut report);
         report
     }
 
@@ -152,13 +187,13 @@ mod tests {
     fn without_samples_there_is_no_verdict() {
         let mut report = Report { flows: vec![FlowReport::default()], ..Report::default() };
         report.verdict = super::super::verdict::verdict(&report);
-        judge_goals(&[Goal::parse("p99=1us").unwrap()], &mut report);
+        judge_goals(&[Goal::parse("p99=1us").unwrap()], &[], &mut report);
         assert_eq!((report.verdict.judgment, report.goals[0].met), (Judgment::NoSamples, false));
         assert!(report.goals[0].found.starts_with("no samples"));
         // A fault is a fault, whatever else is known.
         report.goals.clear();
         report.verdict.reasons.push("1 deliveries lost".to_owned());
-        judge_goals(&[], &mut report);
+        judge_goals(&[], &[], &mut report);
         assert_eq!(report.verdict.judgment, Judgment::Failed);
     }
 
@@ -172,5 +207,22 @@ mod tests {
         assert!(stalled(4000 * MS, 0).starts_with("the server"), "{}", stalled(4000 * MS, 0));
         assert!(stalled(452 * MS, 450 * MS).starts_with("the generator"), "{}", stalled(452 * MS, 450 * MS));
         assert_eq!(stalled(8 * MS, 0), "");
+    }
+
+    #[test]
+    fn a_goal_of_a_stage_is_judged_by_that_stage() {
+        let stage = |name: &str, nanos| StageReport {
+            name: name.to_owned(),
+            flows: vec![FlowReport { latency: latency(nanos), ..FlowReport::default() }],
+            ..StageReport::default()
+        };
+        let mut report =
+            Report { stages: vec![stage("calm", MS), stage("storm", 40 * MS)], ..Report::default() };
+        let goal = || vec![Goal::parse("p99=5ms").unwrap()];
+        judge_goals(&[], &[goal(), goal()], &mut report);
+        let met: Vec<(&str, bool)> = report.goals.iter().map(|goal| (goal.goal.as_str(), goal.met)).collect();
+        assert_eq!(met, [("calm: p99=5ms", true), ("storm: p99=5ms", false)]);
+        assert_eq!(report.verdict.reasons, ["goal storm: p99=5ms missed"]);
+        assert_eq!(report.verdict.judgment, Judgment::Failed);
     }
 }

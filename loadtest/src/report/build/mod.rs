@@ -6,14 +6,14 @@ mod validity;
 mod verdict;
 
 use super::{
-    Answers, Connect, Conservation, FORMAT, FlowReport, Generator, Latency, Report, Requests, Server,
+    Answers, Connect, Conservation, FlowReport, Generator, Latency, Report, Requests, SCHEMA_VERSION, Server,
     SlowReaders,
 };
 use crate::conservation::Counts;
 use crate::goals::Goal;
 use crate::histogram::{fresh, merge, record_open};
 use crate::monitor::{self, Usage};
-use crate::plan::{FlowPlan, Pace, Path, ProtocolKind, Role, RunPlan};
+use crate::plan::{FlowPlan, Pace, Path, ProtocolKind, Role, RunPlan, StagePlan};
 use crate::report::CLOSED_HERE;
 use crate::run::RunOutput;
 use crate::schedule::Schedule;
@@ -41,10 +41,10 @@ pub(crate) fn report(plan: &RunPlan, output: RunOutput, about: About) -> Report 
     let results = &output.results;
     let totals: Vec<StageStats> = results.iter().map(|result| total(&result.stages)).collect();
     let mut report = Report {
-        format: FORMAT,
+        schema_version: SCHEMA_VERSION.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         label: about.label,
-        scenario: plan.scenario.to_owned(),
+        scenario: plan.scenario.clone(),
         command: about.command,
         started_at: about.started_at,
         target: plan.endpoints.server_name.clone(),
@@ -81,7 +81,13 @@ pub(crate) fn report(plan: &RunPlan, output: RunOutput, about: About) -> Report 
     report.metrics = output.metrics;
     report.samples = output.samples;
     report.verdict = verdict::verdict(&report);
-    goals::judge_goals(&about.goals, &mut report);
+    let of_stage = |stage: &StagePlan| stage.goals.iter().filter_map(|text| Goal::parse(text).ok()).collect();
+    let of_stages: Vec<Vec<Goal>> = plan.stages.iter().map(of_stage).collect();
+    match &of_stages[..] {
+        // The only stage is the run.
+        [only] => goals::judge_goals(&[about.goals, only.clone()].concat(), &[], &mut report),
+        _ => goals::judge_goals(&about.goals, &of_stages, &mut report),
+    }
     report
 }
 
@@ -203,10 +209,12 @@ fn answers<'a>(found: impl Iterator<Item = &'a FlowResult>) -> Answers {
     sum
 }
 
-/// A flow's name: its kind, or its stage where there are several.
+/// A flow's name: its kind, or its stage where there are several, or both.
 fn flow_name(plan: &RunPlan, flow: &FlowPlan) -> String {
+    let is_alone = plan.flows.iter().filter(|other| other.stage == flow.stage).count() == 1;
     match plan.stages.get(flow.stage) {
-        Some(stage) if plan.stages.len() > 1 => stage.name.clone(),
+        Some(stage) if plan.stages.len() > 1 && is_alone => stage.name.clone(),
+        Some(stage) if plan.stages.len() > 1 => format!("{} {}", stage.name, flow.kind.name()),
         _ => flow.kind.name().to_owned(),
     }
 }
