@@ -29,7 +29,7 @@ fuzz() { # crate, target, longest input, options of the fuzzer
 }
 
 targets=("$@")
-[ $# -gt 0 ] || targets=(frame bodies handshake auth websocket config frames)
+[ $# -gt 0 ] || targets=(frame bodies handshake auth websocket config frames cutter forged content hello ticket)
 for target in "${targets[@]}"; do
     case $target in
     # TOML is slow to read; longer files only have more of the same keys.
@@ -38,6 +38,8 @@ for target in "${targets[@]}"; do
     websocket) fuzz gateway/proto websocket 256 ;;
     # The user-space TCP/IP stack: some twenty operations of frames, owner and time.
     frames) fuzz dpdk-backend frames 128 ;;
+    # Records, ClientHellos and tickets of TLS.
+    cutter | forged | content | hello | ticket) fuzz netpoll/tls "$target" 1024 ;;
     *) fuzz gateway/proto "$target" 4096 ;;
     esac
 done
