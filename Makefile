@@ -37,6 +37,7 @@ setup-tests: ## what the tests need besides Rust: promtool, Chromium, Python and
 
 e2e: setup-tests ## a real gateway with a browser, Python and Node clients, promtool; nginx and HAProxy; 60 000 connections on four rings; the image, a CPU quota, the snippets of the documents (need root)
 	cargo build --release -p gateway -p loadtest -p hostile -p million $(FEATURES)
+	cargo test -p netpoll-tls --test interop -- --ignored
 	gateway/tests/e2e/image.sh
 	gateway/tests/e2e/quota.sh
 	gateway/tests/e2e/snippets.sh
@@ -111,6 +112,7 @@ docs: ## the documents as a book, target/docs/book/index.html (installs mdBook t
 fuzz: ## each fuzz body for ten million executions, frames for fifty (needs cargo-fuzz)
 	.ci/fuzz.sh 10000000 frame bodies handshake auth websocket config
 	.ci/fuzz.sh 50000000 frames
+	.ci/fuzz.sh 10000000 cutter forged content hello ticket
 
 clean: ## remove build output and the test tools' cache
 	cargo clean
