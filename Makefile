@@ -68,14 +68,16 @@ check: ## formatting, lints, docs, style, licenses and versions of dependencies,
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 	cargo test --quiet --workspace --test tidy --test dependencies --test no_std
 
-bench: ## gateway against bare floors and peers, side by side (about 12 minutes; with libdpdk also past the kernel)
+# The tables are of the stored reports, also where a bar was missed.
+bench: ## gateway beside bare floors, threads, WebSocket libraries and a protobuf codec; writes the tables of the documents (under 15 minutes; with libdpdk also past the kernel)
 	$(if $(HAS_DPDK),,@echo "no libdpdk here: the rows past the kernel are left out (docs/dpdk.md says how to install it)")
 	cargo build --release -p gateway -p bench $(if $(HAS_DPDK),--features bench/dpdk)
-	target/release/bench
+	target/release/bench; status=$$?; target/release/bench tables --write && exit $$status
 
-memory: ## resident memory of an idle session in three rooms, on io_uring and on epoll: 512 bytes at most
-	cargo build --release -p gateway -p loadtest
-	gateway/tests/e2e/memory.sh
+memory: ## resident memory of an idle session in three rooms, on io_uring and on epoll: 512 bytes at most; writes the table of the documents
+	cargo build --release -p gateway -p loadtest -p bench
+	gateway/tests/e2e/memory.sh --store docs/reports/memory/report.json
+	target/release/bench tables --write
 
 fairness: ## echo latency of well-behaved connections beside troublemakers, against its quiet value
 	cargo build --release -p gateway -p loadtest

@@ -44,7 +44,7 @@ const WORDS: &[(&str, usize)] = &[
     ("gateway", 90),
     ("gateway/core", 14),
     ("loadtest", 13),
-    ("loadtest/bench", 6),
+    ("loadtest/bench", 3),
     ("loadtest/hostile", 5),
     ("netpoll", 19),
     ("netpoll/contract", 7),

@@ -30,7 +30,6 @@ const MORE_FIELDS: &[(&str, usize)] = &[
     ("loadtest Settings", 61),
     ("loadtest StageReport", 17),
     ("loadtest Worker", 18),
-    ("loadtest/bench RunFigures", 13),
     ("loadtest/hostile Counts", 14),
     ("loadtest/hostile Options", 13),
     ("loadtest/hostile Order", 14),

@@ -1,28 +1,38 @@
-//! The whole comparison: `bench [--quick] [--cycles N] [--seconds S] [--out FOLDER] …`, and the
-//! floor of a broadcast to very many: `bench broadcast`; see `bench --help`.
+//! The whole comparison: `bench [--quick] [--cycles N] [--seconds S] [--out FOLDER] …`, the floor
+//! of a broadcast to very many: `bench broadcast`, and what is made of stored reports: `bench
+//! tables`, `bench compare`; see `bench --help`.
 
 use bench::client::Window;
+use bench::exit::{Exit, Failure};
 use bench::run::{
-    Against, Broadcast, CASES, Options, Progress, QUICK_CASES, Report, pairs_table, run, verdicts,
-    write_files,
+    Against, Broadcast, CASES, DISPATCH, Options, Outcome, Progress, QUICK_CASES, ROWS, Report, SCHEMA,
+    dispatch, pairs_table, run, stored, verdicts,
 };
+use bench::{codec, tables};
+use gateway_core::alloc_guard::CountingAllocator;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::str::FromStr;
 use std::time::Duration;
 
-const HELP: &str = "\
-bench: the gateway side by side with bare echo servers and other WebSocket servers
+/// Counts the allocations of both codecs.
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-  --quick          one short cycle with few connections: does every server answer rightly? (no targets, no files)
+const HELP: &str = "\
+bench: the gateway side by side with bare servers, threads, WebSocket libraries and a protobuf codec
+
+  --quick          one short cycle with few connections: does every server answer rightly? (no bars, no files)
   --cycles N       cycles (5)
-  --seconds S      measured window of a run (1)
-  --case TEXT      only cases whose name contains TEXT
+  --seconds S      measured window of a run (0.6)
+  --case TEXT      only cases whose name contains TEXT; two have one of their own: 'codec' and 'dispatch delay'
   --row TEXT       only servers whose name contains TEXT
   --out FOLDER     where report.json and summary.md go (docs/reports/bench)
   --cpus S,C       processor of the servers, and of the generator (0,1)
   --nice N         priority of both; needs a privilege (-19)
   --client KIND    the generator's backend, io_uring or epoll (io_uring where it can be had)
   --server FILE    the bench-server binary (next to this one)
+  --repeats S      seconds that repeats of noisy runs may take, all together (120)
   --against FILE   the bench of another build, its bench-server next to it: run after run alternately, --cycles pairs, and ratios.
                    Both ends of a connection are of one build. pairs.md and pairs.json go to --out
 
@@ -34,11 +44,26 @@ bench broadcast: what the bare send of one message to very many costs, over seve
   --size BYTES     of a message, 8 to 16384 (64)
   --server FILE    as above
   --parent PID     end when this process, which started it, does
+
+bench tables --write | --check [--root FOLDER]: the tables of README.md and docs, and the summaries of stored reports, from
+                   docs/reports/*/report.json below FOLDER (.)
+
+bench compare A B: two stored reports, of two hosts or days, side by side: all ratios, and what others used of the processors
+
+Exit codes: 0 all bars are met, 1 a bar is missed or an answer was wrong, 2 wrong use, 3 a measurement is invalid (the processors
+were not its own, or the generator was the bottleneck), 4 could not run, or no samples. Each bar that is not met is named with its reason.
 ";
 
 /// The argument of the child that does the work: it has a session of its own (see
 /// `bench::cpu::isolate_process`).
 const CHILD: &str = "--child";
+/// What `--case` compares with.
+const CODEC: &str = "codec";
+/// Pairs of a codec's batches in a cycle, and a batch's time.
+const CODEC_PAIRS: usize = 5;
+const CODEC_BATCH: Duration = Duration::from_millis(3);
+/// Connections of a dispatch measurement.
+const DISPATCH_CONNECTIONS: usize = 100;
 
 struct Arguments {
     quick: bool,
@@ -48,81 +73,140 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let exit = command(&arguments).unwrap_or_else(|failure| {
+        bench::note!("bench: {failure}");
+        failure.exit
+    });
+    ExitCode::from(exit.code())
+}
+
+fn command(arguments: &[String]) -> Result<Exit, Failure> {
     if arguments.iter().any(|argument| argument == "--help") {
         bench::say!("{}", HELP.trim_end());
-        return ExitCode::SUCCESS;
+        return Ok(Exit::Met);
     }
-    if arguments.first().is_some_and(|argument| argument == "broadcast") {
-        return exit(broadcast(&arguments[1..]).map(|()| true));
-    }
-    let child = arguments.first().is_some_and(|argument| argument == CHILD);
-    let result = if child {
-        arguments.remove(0);
-        compare(&arguments)
-    } else {
-        in_child(&arguments)
-    };
-    exit(result)
-}
-
-fn exit(result: Result<bool, Box<dyn std::error::Error>>) -> ExitCode {
-    match result {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            bench::note!("bench: {error}");
-            ExitCode::FAILURE
-        }
+    let rest = arguments.get(1..).unwrap_or_default();
+    match arguments.first().map(String::as_str) {
+        Some("broadcast") => broadcast(rest),
+        Some("tables") => generate(rest),
+        Some("compare") => beside(rest),
+        Some(CHILD) => compare(parse(rest)?),
+        _ => in_child(arguments),
     }
 }
 
-fn in_child(arguments: &[String]) -> Result<bool, Box<dyn std::error::Error>> {
+fn in_child(arguments: &[String]) -> Result<Exit, Failure> {
     let status = Command::new(std::env::current_exe()?).arg(CHILD).args(arguments).status()?;
-    Ok(status.success())
+    let all = [Exit::Met, Exit::Missed, Exit::WrongUse, Exit::Invalid];
+    let exit = all.into_iter().find(|exit| status.code() == Some(exit.code().into()));
+    Ok(exit.unwrap_or(Exit::CouldNotRun))
 }
 
-fn broadcast(arguments: &[String]) -> Result<(), Box<dyn std::error::Error>> {
+/// The value of a flag.
+fn value<T: FromStr>(word: &str, text: &str) -> Result<T, Failure>
+where
+    T::Err: std::fmt::Display,
+{
+    text.parse().map_err(|error| Failure::usage(format!("{word} {text}: {error}")))
+}
+
+fn unknown(word: &str) -> Failure {
+    Failure::usage(format!("what is {word}? (--help has the list)"))
+}
+
+fn needs_value(word: &str) -> Failure {
+    Failure::usage(format!("{word} needs a value (--help has the list)"))
+}
+
+fn broadcast(arguments: &[String]) -> Result<Exit, Failure> {
     let server = std::env::current_exe()?.with_file_name("bench-server");
     let mut asked = Broadcast { server, connections: 1000, rings: 1, rounds: 3, size: 64 };
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
-        let value = words.next().ok_or_else(|| format!("{word} needs a value (--help has the list)"))?;
-        let number = || value.parse::<u32>().map_err(|error| format!("{word} {value}: {error}"));
+        let text = words.next().ok_or_else(|| needs_value(word))?;
+        let number = || value::<u32>(word, text);
         match word.as_str() {
             "--connections" => asked.connections = number()?,
             "--rings" => asked.rings = number()?,
             "--rounds" => asked.rounds = number()?,
             "--size" => asked.size = number()?,
-            "--server" => asked.server = value.into(),
+            "--server" => asked.server = text.into(),
             "--parent" => bench::cpu::end_with_parent(number()?)?,
-            _ => return Err(format!("what is {word}? (--help has the list)").into()),
+            _ => return Err(unknown(word)),
         }
     }
     let figures = asked.run(|what| bench::note!("broadcast, bare io_uring: {what}"))?;
     bench::say!("{}", serde_json::to_string(&figures)?);
-    Ok(())
+    Ok(Exit::Met)
 }
 
-fn parse(arguments: &[String]) -> Result<Arguments, Box<dyn std::error::Error>> {
+/// `bench tables`.
+fn generate(arguments: &[String]) -> Result<Exit, Failure> {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let (what, root) = match words[..] {
+        [what] => (what, "."),
+        [what, "--root", root] => (what, root),
+        _ => return Err(Failure::usage("bench tables --write | --check [--root FOLDER]")),
+    };
+    match what {
+        "--write" => {
+            for path in tables::write(Path::new(root))? {
+                bench::say!("written: {}", path.display());
+            }
+        }
+        "--check" => {
+            bench::say!("{} documents are as their reports say", tables::check(Path::new(root))?);
+        }
+        _ => return Err(unknown(what)),
+    }
+    Ok(Exit::Met)
+}
+
+/// `bench compare`.
+fn beside(arguments: &[String]) -> Result<Exit, Failure> {
+    let [one, other] = arguments else {
+        return Err(Failure::usage("bench compare A B: two report.json, or their folders"));
+    };
+    let file = |name: &str| {
+        let path = PathBuf::from(name);
+        if path.is_dir() { path.join("report.json") } else { path }
+    };
+    let reports = [stored::load(&file(one))?, stored::load(&file(other))?];
+    bench::say!("{}", tables::compare([one, other], [&reports[0], &reports[1]])?.trim_end());
+    Ok(Exit::Met)
+}
+
+fn defaults() -> Result<Arguments, Failure> {
     let uring = netpoll::uring::probe().is_ok();
-    let mut parsed = Arguments {
+    Ok(Arguments {
         quick: false,
         against: None,
         options: Options {
             server: std::env::current_exe()?.with_file_name("bench-server"),
             cycles: 5,
-            window: Window { warm_up: Duration::from_millis(300), length: Duration::from_secs(1) },
+            window: Window { warm_up: Duration::from_millis(300), length: Duration::from_millis(600) },
             processors: (0, 1),
             nice: -19,
             foreign_max: Some(0.12),
+            repeats: Duration::from_secs(120),
             only: (String::new(), String::new()),
             uring,
             client_uring: uring,
             dpdk: bench::dpdk::IS_HERE,
         },
         out: "docs/reports/bench".into(),
-    };
+    })
+}
+
+fn seconds(word: &str, text: &str) -> Result<Duration, Failure> {
+    let length = Duration::try_from_secs_f64(value(word, text)?)
+        .map_err(|error| Failure::usage(format!("{word} {text}: {error}")))?;
+    Ok(length)
+}
+
+fn parse(arguments: &[String]) -> Result<Arguments, Failure> {
+    let mut parsed = defaults()?;
     let options = &mut parsed.options;
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
@@ -135,31 +219,53 @@ fn parse(arguments: &[String]) -> Result<Arguments, Box<dyn std::error::Error>> 
             options.nice = 0;
             continue;
         }
-        let value = words.next().ok_or_else(|| format!("{word} needs a value (--help has the list)"))?;
+        let text = words.next().ok_or_else(|| needs_value(word))?;
         match word.as_str() {
-            "--cycles" => options.cycles = value.parse()?,
-            "--seconds" => options.window.length = Duration::try_from_secs_f64(value.parse()?)?,
-            "--case" => options.only.0.clone_from(value),
-            "--row" => options.only.1.clone_from(value),
-            "--against" => parsed.against = Some(value.into()),
-            "--out" => parsed.out = value.into(),
-            "--nice" => options.nice = value.parse()?,
-            "--client" => options.client_uring = value == "io_uring",
-            "--server" => options.server = value.into(),
+            "--cycles" => options.cycles = value(word, text)?,
+            "--seconds" => options.window.length = seconds(word, text)?,
+            "--repeats" => options.repeats = seconds(word, text)?,
+            "--case" => options.only.0.clone_from(text),
+            "--row" => options.only.1.clone_from(text),
+            "--against" => parsed.against = Some(text.into()),
+            "--out" => parsed.out = text.into(),
+            "--nice" => options.nice = value(word, text)?,
+            "--client" if text == "io_uring" || text == "epoll" => options.client_uring = text == "io_uring",
+            "--client" => return Err(Failure::usage(format!("--client {text}: give io_uring or epoll"))),
+            "--server" => options.server = text.into(),
             "--cpus" => {
-                let (server, client) = value.split_once(',').ok_or("--cpus needs two, as in 0,1")?;
-                options.processors = (server.parse()?, client.parse()?);
+                let two = || Failure::usage("--cpus needs two, as in 0,1");
+                let (server, client) = text.split_once(',').ok_or_else(two)?;
+                options.processors = (value(word, server)?, value(word, client)?);
             }
-            _ => return Err(format!("what is {word}? (--help has the list)").into()),
+            _ => return Err(unknown(word)),
         }
     }
+    refuse_nothing(&parsed)?;
     Ok(parsed)
 }
 
-fn compare(arguments: &[String]) -> Result<bool, Box<dyn std::error::Error>> {
-    let Arguments { quick, against, options, out } = parse(arguments)?;
+/// Refuses what would measure nothing: no samples have no verdict.
+fn refuse_nothing(parsed: &Arguments) -> Result<(), Failure> {
+    let options = &parsed.options;
+    if options.cycles == 0 || options.window.length.is_zero() {
+        return Err(Failure::usage("no cycle, or a window of no length, has no samples: give more"));
+    }
+    let cases = if parsed.quick { &QUICK_CASES[..] } else { &CASES[..] };
+    let case = &options.only.0;
+    if !cases.iter().map(|one| one.name).chain([CODEC, DISPATCH]).any(|name| name.contains(case.as_str())) {
+        return Err(Failure::usage(format!("no case has '{case}' in its name")));
+    }
+    let row = &options.only.1;
+    if !ROWS.iter().any(|one| one.name.contains(row.as_str())) {
+        return Err(Failure::usage(format!("no server has '{row}' in its name")));
+    }
+    Ok(())
+}
+
+fn compare(arguments: Arguments) -> Result<Exit, Failure> {
+    let Arguments { quick, against, options, out } = arguments;
     if let Some(other) = against {
-        return side_by_side(other, &options, &out).map(|()| true);
+        return side_by_side(other, &options, &out).map(|()| Exit::Met);
     }
     if !options.uring {
         bench::note!("io_uring is not to be had here: its rows are left out");
@@ -168,8 +274,57 @@ fn compare(arguments: &[String]) -> Result<bool, Box<dyn std::error::Error>> {
         bench::note!("built without DPDK (--features bench/dpdk): its rows are left out");
     }
     bench::cpu::isolate_process(options.processors.1, options.nice)?;
+    let mut report = measure(&options, quick)?;
+    if quick {
+        for (_, problem) in report.problems() {
+            bench::note!("{problem}");
+        }
+        let exit = report.problems().map(|(exit, _)| exit).min().unwrap_or(Exit::Met);
+        let words = if exit == Exit::Met { "every server answered rightly" } else { "a run failed" };
+        bench::say!("{words}");
+        return Ok(exit);
+    }
+    report.verdicts = verdicts(&report);
+    bench::say!("\n{}", tables::summary_text(&report));
+    tables::store(&report, &out)?;
+    bench::say!("written: {}", out.display());
+    for verdict in report.verdicts.iter().filter(|verdict| verdict.outcome != Outcome::Met) {
+        let (words, reason) = (verdict.outcome.words(), &verdict.reason);
+        bench::note!("{words}: {} · {}: {}; {reason}", verdict.bar, verdict.case, verdict.found);
+    }
+    Ok(report.exit())
+}
+
+/// All parts that the options ask for.
+fn measure(options: &Options, quick: bool) -> Result<Report, Failure> {
     let cases = if quick { &QUICK_CASES[..] } else { &CASES[..] };
-    let mut report = run(&options, cases, print_progress);
+    let mut report = Report { schema: SCHEMA.to_owned(), day: tables::today(), ..Report::default() };
+    // Before anything else runs: it is the shortest, and needs no server.
+    if options.only.1.is_empty() && CODEC.contains(&options.only.0) {
+        bench::note!("codec, beside prost");
+        let (pairs, batch) =
+            if quick { (1, CODEC_BATCH / 30) } else { (CODEC_PAIRS * options.cycles, CODEC_BATCH) };
+        report.codec = Some(codec::measure(pairs, batch, options.processors.1)?);
+    }
+    report.cases = run(options, cases, print_progress);
+    if DISPATCH.contains(&options.only.0) {
+        let count = if quick { DISPATCH_CONNECTIONS / 5 } else { DISPATCH_CONNECTIONS };
+        report.dispatch = dispatch(
+            options,
+            count,
+            options.window.length,
+            |name, cycle, result| match result {
+                Ok(window) => bench::note!(
+                    "{DISPATCH} · {cycle} · {name:28} p50 {:5.1} µs  p99.9 {:6.1} µs  busy {:3.0} %  foreign {:2.0} %",
+                    window.p50_us,
+                    window.p999_us,
+                    window.server_share * 1e2,
+                    window.foreign * 1e2,
+                ),
+                Err(problem) => bench::note!("{DISPATCH} · {cycle} · {name:28} FAILED: {problem}"),
+            },
+        );
+    }
     report.machine = machine();
     report.method = format!(
         "{} cycles of {:.1} s a run, servers on processor {}, generator ({}) on {}",
@@ -179,22 +334,11 @@ fn compare(arguments: &[String]) -> Result<bool, Box<dyn std::error::Error>> {
         if options.client_uring { "io_uring" } else { "epoll" },
         options.processors.1,
     );
-    if quick {
-        bench::say!(
-            "{}",
-            if report.has_problem() { "a run failed" } else { "every server answered rightly" }
-        );
-        return Ok(!report.has_problem());
-    }
-    report.verdicts = verdicts(&report);
-    bench::say!("\n{}", report.text());
-    write_files(&report, &out)?;
-    bench::say!("written: {}", out.display());
-    Ok(reached(&report))
+    Ok(report)
 }
 
 /// Compares this build with another one.
-fn side_by_side(other: PathBuf, options: &Options, out: &Path) -> Result<(), Box<dyn std::error::Error>> {
+fn side_by_side(other: PathBuf, options: &Options, out: &Path) -> Result<(), Failure> {
     let word = |name: &str, value: String| [name.to_owned(), value];
     let (server, client) = options.processors;
     let client_kind = if options.client_uring { "io_uring" } else { "epoll" };
@@ -220,24 +364,21 @@ fn side_by_side(other: PathBuf, options: &Options, out: &Path) -> Result<(), Box
     Ok(())
 }
 
-/// A rate that the generator limited decides nothing.
-fn reached(report: &Report) -> bool {
-    !report.has_problem() && report.verdicts.iter().all(|verdict| verdict.reached || verdict.generator_bound)
-}
-
 fn print_progress(progress: Progress<'_>) {
     let Progress { case, row, cycle, result } = progress;
     let figures = match result {
         Ok(figures) => figures,
         Err(problem) => return bench::note!("{} · {cycle} · {:28} FAILED: {problem}", case.name, row.name),
     };
+    let cost = figures.server;
+    let busy = cost.busy_ns.map_or(String::new(), |ns| format!(" ({ns:.0} busy)"));
     bench::note!(
-        "{} · {cycle} · {:28} {:7.0} ns  {:6.0} k/s  busy {:3.0} % / {:3.0} %  foreign {:2.0} %{}",
+        "{} · {cycle} · {:28} {:7.0} ns{busy}  {:6.0} k/s  ran {:3.0} % / {:3.0} %  foreign {:2.0} %{}",
         case.name,
         row.name,
-        figures.server_ns,
+        cost.cpu_ns.unwrap_or(f64::NAN),
         figures.rate / 1e3,
-        figures.server_busy * 1e2,
+        cost.cpu_share.unwrap_or(f64::NAN) * 1e2,
         figures.client_busy * 1e2,
         figures.foreign * 1e2,
         if figures.noisy { "  noisy" } else { "" },

@@ -25,5 +25,5 @@ pub use fanout::fan_out;
 pub(crate) use fleet::BATCH;
 pub use fleet::{Fleet, Problem};
 pub use line::Line;
-pub use window::{Measured, Probe, Window};
+pub use window::{Measured, NO_SAMPLES, Probe, Window};
 pub use wire::Protocol;

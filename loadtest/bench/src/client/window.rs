@@ -1,10 +1,14 @@
 //! The measured window: what was used and done between two instants.
 
 use super::{Line, Problem};
+use crate::cost::ServerCost;
 use crate::cpu;
 use crate::tally::{Resent, Tally, TallyClient};
 use hdrhistogram::Histogram;
 use std::time::{Duration, Instant};
+
+/// The problem of a window in which nothing was answered: it has no verdict.
+pub const NO_SAMPLES: &str = "no samples: not one message was answered in the window";
 
 /// When to measure.
 #[derive(Clone, Copy, Debug)]
@@ -33,8 +37,6 @@ pub struct Probe {
 struct Side {
     /// Processor time, by the scheduler.
     ran: Duration,
-    /// How long it had something to do: the same, unless it polls.
-    worked: Duration,
     /// How long its processor was not idle.
     core: Duration,
 }
@@ -52,6 +54,8 @@ struct Snapshot {
     resent: Option<Resent>,
     server: Side,
     client: Side,
+    /// How long the generator had something to do: what it ran, unless it polls.
+    client_worked: Duration,
 }
 
 impl Snapshot {
@@ -67,11 +71,13 @@ impl Snapshot {
 pub struct Measured {
     /// How long it was.
     pub elapsed: Duration,
-    /// Messages echoed, or delivered.
+    /// Messages echoed, or delivered; at least 1.
     pub messages: u64,
-    /// CPU time of the server; where it polls, the time that it had something to do.
+    /// CPU time of the server.
     pub server: Duration,
-    /// The same of the generator.
+    /// Where it polls: the time that it had something to do.
+    pub server_busy: Option<Duration>,
+    /// CPU time of the generator; where it polls, the time that it had something to do.
     pub client: Duration,
     /// Frames that the server took and sent, where it sees them.
     pub frames: Option<u64>,
@@ -86,14 +92,14 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// Nanoseconds of the server's CPU per message.
-    pub fn server_per_message(&self) -> f64 {
-        self.server.as_nanos() as f64 / self.messages.max(1) as f64
+    /// What a message cost the server.
+    pub fn server_cost(&self) -> ServerCost {
+        ServerCost::of(self.elapsed, self.messages, self.server, self.server_busy)
     }
 
     /// Nanoseconds of the generator's CPU per message.
     pub fn client_per_message(&self) -> f64 {
-        self.client.as_nanos() as f64 / self.messages.max(1) as f64
+        self.client.as_nanos() as f64 / self.messages as f64
     }
 
     /// Messages a second.
@@ -104,11 +110,6 @@ impl Measured {
     /// Frames a second, in and out.
     pub fn frame_rate(&self) -> Option<f64> {
         self.frames.map(|frames| frames as f64 / self.elapsed.as_secs_f64())
-    }
-
-    /// Share of the time that the server ran.
-    pub fn server_busy(&self) -> f64 {
-        self.server.as_secs_f64() / self.elapsed.as_secs_f64()
     }
 
     /// Share of the time that the generator ran.
@@ -155,6 +156,9 @@ impl Watch {
     }
 
     /// Called once a turn; returns the measurement when the window is over.
+    ///
+    /// # Errors
+    /// [`Problem`]: a window without a message, or a server that is gone.
     pub(super) fn tick<L: Line>(&mut self, line: &mut L) -> Result<Option<Measured>, Problem> {
         let Some((from, until)) = self.window else { return Ok(None) };
         let now = Instant::now();
@@ -165,7 +169,7 @@ impl Watch {
             }
             Some(begin) if now >= until => {
                 let end = self.snapshot(line)?;
-                Ok(Some(self.measured(begin, end)))
+                self.measured(begin, end).map(Some)
             }
             _ => Ok(None),
         }
@@ -177,30 +181,74 @@ impl Watch {
         let tally = probe.tally.as_mut().map(TallyClient::ask).transpose();
         let tally = tally.map_err(|error| Problem::of("the server publishes no figures", error))?;
         let ran = cpu::of_process(probe.server).map_err(|error| Problem::of("the server is gone", error))?;
-        let worked = tally.map_or(ran, |tally| tally.busy);
-        let server = Side { ran, worked, core: cpu::busy(probe.server_cpu)? };
+        let server = Side { ran, core: cpu::busy(probe.server_cpu)? };
         let ran = cpu::of_this_thread();
-        let client = Side { ran, worked: line.busy().unwrap_or(ran), core: cpu::busy(probe.client_cpu)? };
+        let client = Side { ran, core: cpu::busy(probe.client_cpu)? };
+        let client_worked = line.busy().unwrap_or(ran);
         let (messages, resent) = (self.messages, line.resent());
-        Ok(Snapshot { taken: (begun, Instant::now()), messages, tally, resent, server, client })
+        let taken = (begun, Instant::now());
+        Ok(Snapshot { taken, messages, tally, resent, server, client, client_worked })
     }
 
-    fn measured(&self, begin: Snapshot, end: Snapshot) -> Measured {
-        let elapsed = end.taken.0 - begin.taken.1;
+    fn measured(&self, begin: Snapshot, end: Snapshot) -> Result<Measured, Problem> {
+        let elapsed = end.taken.0.saturating_duration_since(begin.taken.1);
+        let messages = end.messages - begin.messages;
+        if messages == 0 || elapsed.is_zero() {
+            return Err(Problem(NO_SAMPLES.into()));
+        }
         let foreign = |begin: Side, end: Side| {
             let others = end.core.saturating_sub(begin.core).saturating_sub(end.ran - begin.ran);
             others.as_secs_f64() / elapsed.as_secs_f64()
         };
-        Measured {
+        Ok(Measured {
             elapsed,
-            messages: end.messages - begin.messages,
-            server: end.server.worked - begin.server.worked,
-            client: end.client.worked - begin.client.worked,
+            messages,
+            server: end.server.ran.saturating_sub(begin.server.ran),
+            server_busy: end.tally.zip(begin.tally).map(|(end, begin)| end.busy - begin.busy),
+            client: end.client_worked - begin.client_worked,
             resent: end.resent_since(&begin),
             frames: end.tally.zip(begin.tally).map(|(end, begin)| end.frames - begin.frames),
             foreign_server: foreign(begin.server, end.server),
             foreign_client: foreign(begin.client, end.client),
             latency: self.latency.clone(),
-        }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot(at: Instant, messages: u64, ran: Duration, busy: Option<Duration>) -> Snapshot {
+        let tally = busy.map(|busy| Tally { busy, frames: 0, resent: None });
+        let side = Side { ran, core: ran };
+        let taken = (at, at);
+        Snapshot { taken, messages, tally, resent: None, server: side, client: side, client_worked: ran }
+    }
+
+    fn watch() -> Watch {
+        Watch::new(Probe { server: 0, server_cpu: 0, client_cpu: 0, tally: None }).unwrap()
+    }
+
+    #[test]
+    fn an_empty_window_is_no_measurement() {
+        let now = Instant::now();
+        let (begin, end) = (now, now + Duration::from_secs(1));
+        let at = |at, messages| snapshot(at, messages, Duration::ZERO, None);
+        let problem = watch().measured(at(begin, 7), at(end, 7)).unwrap_err();
+        assert_eq!(problem.0, NO_SAMPLES);
+        assert!(watch().measured(at(begin, 7), at(begin, 8)).is_err(), "it took no time");
+        assert!(watch().measured(at(begin, 7), at(end, 8)).is_ok());
+    }
+
+    #[test]
+    fn processor_time_and_busy_time_are_both_measured() {
+        let now = Instant::now();
+        let end = now + Duration::from_secs(1);
+        let (full, half) = (Duration::from_secs(1), Duration::from_millis(400));
+        let begin = snapshot(now, 0, Duration::ZERO, Some(Duration::ZERO));
+        let measured = watch().measured(begin, snapshot(end, 1000, full, Some(half))).unwrap();
+        let cost = measured.server_cost();
+        assert_eq!((cost.cpu_ns, cost.busy_ns), (Some(1e6), Some(4e5)));
     }
 }

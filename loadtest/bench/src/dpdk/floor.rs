@@ -7,7 +7,7 @@
 use super::wire::{Kind, SERVER, transmit};
 use super::{IDLE_SLEEP_MAX, LISTENER, RECEIVE_BUFFERS, serving};
 use crate::floor::Work;
-use crate::servers::announce;
+use crate::servers::announce::announce;
 use crate::tally::Tally;
 use crate::tally::tally_server::TallyServer;
 use dpdk_backend::backend::{Clock, SystemClock};

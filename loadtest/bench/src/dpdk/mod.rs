@@ -184,7 +184,7 @@ fn sizes(count: usize) -> BackendConfig {
     }
 }
 
-/// `count` connections on our TCP, over `link`, whose server is running.
+/// `count` connections on our TCP, over `link`, with the server running.
 ///
 /// # Errors
 /// DPDK's errors; the link does not come up.
@@ -197,7 +197,7 @@ pub fn over_engine(link: &Link, count: usize) -> Result<Fleet<HostBackend>, Prob
     Ok(Fleet::over(backend, vec![CLIENT], count))
 }
 
-/// `count` hardware addresses that exchange frames with a bare floor over `link`, whose server is
+/// `count` hardware addresses that exchange frames with a bare floor over `link`, with the server
 /// running.
 ///
 /// # Errors

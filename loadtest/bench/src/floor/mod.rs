@@ -25,7 +25,7 @@ pub enum Work {
 
 /// A listener on a free port of loopback, or on `port` together with others (`SO_REUSEPORT`); what
 /// it accepts inherits `TCP_NODELAY`.
-fn listen(nonblocking: bool, port: u16) -> io::Result<(OwnedFd, u16)> {
+pub(crate) fn listen(nonblocking: bool, port: u16) -> io::Result<(OwnedFd, u16)> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
     socket.set_nonblocking(nonblocking)?;

@@ -14,11 +14,22 @@ pub enum Load {
     FanOut,
 }
 
+/// The servers that a case compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contest {
+    /// The gateway beside floors and WebSocket libraries.
+    Servers,
+    /// The gateway beside a thread for each connection, with blocking IO.
+    Threads,
+}
+
 /// A load with its sizes.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
     /// Name in the reports.
     pub name: &'static str,
+    /// The servers that it compares.
+    pub contest: Contest,
     /// The load of the clients.
     pub load: Load,
     /// Connections; with a fan-out, receivers.
@@ -38,25 +49,37 @@ impl Case {
 }
 
 const fn echo(name: &'static str, connections: usize, depth: usize, size: usize) -> Case {
-    Case { name, load: Load::Echo { depth }, connections, size }
+    Case { name, contest: Contest::Servers, load: Load::Echo { depth }, connections, size }
+}
+
+const fn fan_out(name: &'static str, connections: usize, size: usize) -> Case {
+    Case { name, contest: Contest::Servers, load: Load::FanOut, connections, size }
+}
+
+/// Beside a thread for each connection.
+const fn threads(case: Case) -> Case {
+    Case { contest: Contest::Threads, ..case }
 }
 
 /// The cases of a full run.
-pub const CASES: [Case; 6] = [
+pub const CASES: [Case; 8] = [
     echo("echo 64 B, depth 1, 100 connections", 100, 1, 64),
     echo("echo 64 B, depth 16, 100 connections", 100, 16, 64),
     echo("echo 64 B, depth 1, 5000 connections", 5000, 1, 64),
     echo("echo 64 B, depth 16, 5000 connections", 5000, 16, 64),
     echo("echo 1 KiB, depth 16, 100 connections", 100, 16, 1024),
-    Case { name: "fan-out 64 B, 1 to 5000", load: Load::FanOut, connections: 5000, size: 64 },
+    fan_out("fan-out 64 B, 1 to 5000", 5000, 64),
+    threads(echo("a thread each, 64 B, depth 1, 1000 connections", 1000, 1, 64)),
+    threads(echo("a thread each, 64 B, depth 1, 10000 connections", 10_000, 1, 64)),
 ];
 
 /// The cases of a quick run: whether everything works.
-pub const QUICK_CASES: [Case; 4] = [
+pub const QUICK_CASES: [Case; 5] = [
     echo("echo 64 B, depth 1, 10 connections", 10, 1, 64),
     echo("echo 64 B, depth 16, 200 connections", 200, 16, 64),
     echo("echo 1 KiB, depth 16, 10 connections", 10, 16, 1024),
-    Case { name: "fan-out 64 B, 1 to 200", load: Load::FanOut, connections: 200, size: 64 },
+    fan_out("fan-out 64 B, 1 to 200", 200, 64),
+    threads(echo("a thread each, 64 B, depth 16, 50 connections", 50, 16, 64)),
 ];
 
 /// The way between a server and the generator.
@@ -90,9 +113,14 @@ pub struct Row {
 }
 
 impl Row {
-    /// The `bench-server` kind for a load, if this row takes part in it.
-    pub fn kind(&self, load: Load) -> Option<&'static str> {
-        match load {
+    /// The `bench-server` kind for a case, if this row takes part in it.
+    pub fn kind(&self, case: &Case) -> Option<&'static str> {
+        let takes_part = match case.contest {
+            Contest::Servers => self.name != THREADS,
+            Contest::Threads => BESIDE_THREADS.contains(&self.name),
+        };
+        match case.load {
+            _ if !takes_part => None,
             Load::Echo { .. } => self.echo,
             Load::FanOut => self.fan_out,
         }
@@ -110,29 +138,41 @@ impl Row {
 }
 
 /// The bare io_uring server.
-pub(super) const FLOOR_URING: &str = "floor, io_uring";
+pub(crate) const FLOOR_URING: &str = "floor, io_uring";
 /// The bare epoll server.
-pub(super) const FLOOR_EPOLL: &str = "floor, epoll";
+pub(crate) const FLOOR_EPOLL: &str = "floor, epoll";
 /// The gateway on io_uring, frames over TCP.
-pub(super) const GATEWAY_URING: &str = "gateway, io_uring";
+pub(crate) const GATEWAY_URING: &str = "gateway, io_uring";
 /// The gateway on epoll, frames over TCP.
-pub(super) const GATEWAY_EPOLL: &str = "gateway, epoll";
+pub(crate) const GATEWAY_EPOLL: &str = "gateway, epoll";
 /// The gateway on io_uring, frames over WebSocket.
-pub(super) const GATEWAY_WEBSOCKET: &str = "gateway, io_uring, WebSocket";
+pub(crate) const GATEWAY_URING_WEBSOCKET: &str = "gateway, io_uring, WebSocket";
+/// The gateway on epoll, frames over WebSocket: what the peers, on epoll too, compare with.
+pub(crate) const GATEWAY_EPOLL_WEBSOCKET: &str = "gateway, epoll, WebSocket";
 /// The gateway on DPDK, frames over our TCP.
-pub(super) const GATEWAY_DPDK: &str = "gateway, dpdk";
+pub(crate) const GATEWAY_DPDK: &str = "gateway, dpdk";
 /// The bare port: each frame sent back, or to all.
-pub(super) const FLOOR_DPDK: &str = "floor, dpdk";
+pub(crate) const FLOOR_DPDK: &str = "floor, dpdk";
+/// A thread for each connection, with blocking IO; the same frames as the gateway's.
+pub(crate) const THREADS: &str = "a thread each, blocking";
 /// The peers.
-pub(super) const PEERS: [&str; 2] = ["tungstenite, WebSocket", "fastwebsockets, WebSocket"];
+pub(crate) const PEERS: [&str; 2] = ["tungstenite, WebSocket", "fastwebsockets, gathered, WebSocket"];
+/// The rows beside [`THREADS`], and itself.
+const BESIDE_THREADS: [&str; 5] = [GATEWAY_DPDK, FLOOR_URING, GATEWAY_URING, GATEWAY_EPOLL, THREADS];
+
+/// The same kind of server for echoes and fan-outs.
+const fn both(kind: &'static str) -> (Option<&'static str>, Option<&'static str>) {
+    (Some(kind), Some(kind))
+}
 
 const fn row(
     name: &'static str,
     kinds: (Option<&'static str>, Option<&'static str>),
     protocol: Protocol,
     floor: Option<&'static str>,
-    port: usize,
 ) -> Row {
+    // The gateway's first port is TCP's, its second WebSocket's; the others have one.
+    let port = if matches!(protocol, Protocol::GoimWebSocket) { 1 } else { 0 };
     Row { name, echo: kinds.0, fan_out: kinds.1, protocol, floor, port, way: Way::Loopback }
 }
 
@@ -141,26 +181,19 @@ const fn past_the_kernel(row: Row, way: Way) -> Row {
 }
 
 /// The rows, in the order of their runs: what is compared lies close together.
-pub const ROWS: [Row; 9] = [
+pub const ROWS: [Row; 11] = [
     past_the_kernel(
-        row(FLOOR_DPDK, (Some("floor-dpdk"), Some("floor-dpdk-fanout")), Protocol::Raw, None, 0),
+        row(FLOOR_DPDK, (Some("floor-dpdk"), Some("floor-dpdk-fanout")), Protocol::Raw, None),
         Way::Frames,
     ),
-    past_the_kernel(
-        row(GATEWAY_DPDK, (Some("gateway-dpdk"), Some("gateway-dpdk")), Protocol::Goim, Some(FLOOR_DPDK), 0),
-        Way::Engine,
-    ),
-    row(FLOOR_URING, (Some("floor-uring"), Some("floor-uring-fanout")), Protocol::Raw, None, 0),
-    row(GATEWAY_URING, (Some("gateway-uring"), Some("gateway-uring")), Protocol::Goim, Some(FLOOR_URING), 0),
-    row(GATEWAY_EPOLL, (Some("gateway-epoll"), Some("gateway-epoll")), Protocol::Goim, Some(FLOOR_EPOLL), 0),
-    row(FLOOR_EPOLL, (Some("floor-epoll"), Some("floor-epoll-fanout")), Protocol::Raw, None, 0),
-    row(
-        GATEWAY_WEBSOCKET,
-        (Some("gateway-uring"), Some("gateway-uring")),
-        Protocol::GoimWebSocket,
-        Some(FLOOR_URING),
-        1,
-    ),
-    row(PEERS[0], (Some("tungstenite"), None), Protocol::WebSocket, Some(FLOOR_EPOLL), 0),
-    row(PEERS[1], (Some("fastwebsockets"), None), Protocol::WebSocket, Some(FLOOR_EPOLL), 0),
+    past_the_kernel(row(GATEWAY_DPDK, both("gateway-dpdk"), Protocol::Goim, Some(FLOOR_DPDK)), Way::Engine),
+    row(FLOOR_URING, (Some("floor-uring"), Some("floor-uring-fanout")), Protocol::Raw, None),
+    row(GATEWAY_URING, both("gateway-uring"), Protocol::Goim, Some(FLOOR_URING)),
+    row(GATEWAY_EPOLL, both("gateway-epoll"), Protocol::Goim, Some(FLOOR_EPOLL)),
+    row(FLOOR_EPOLL, (Some("floor-epoll"), Some("floor-epoll-fanout")), Protocol::Raw, None),
+    row(GATEWAY_URING_WEBSOCKET, both("gateway-uring"), Protocol::GoimWebSocket, Some(FLOOR_URING)),
+    row(GATEWAY_EPOLL_WEBSOCKET, both("gateway-epoll"), Protocol::GoimWebSocket, Some(FLOOR_EPOLL)),
+    row(PEERS[0], (Some("tungstenite"), None), Protocol::WebSocket, Some(FLOOR_EPOLL)),
+    row(PEERS[1], (Some("fastwebsockets"), None), Protocol::WebSocket, Some(FLOOR_EPOLL)),
+    row(THREADS, (Some("threads"), None), Protocol::Goim, None),
 ];

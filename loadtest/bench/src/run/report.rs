@@ -1,99 +1,37 @@
-//! The results: figures of runs, medians of rows, ratios, and two files.
+//! A report: the figures of all runs, by case and row, and two files.
 
+use super::figures::{Ratio, RunFigures};
 use super::plan::{Case, Load, Row};
 use super::stats::Spread;
 use super::verdict::Verdict;
-use crate::client::Measured;
-use serde::Serialize;
-use std::fmt::Write;
-use std::io;
-use std::path::Path;
+use crate::codec::CodecReport;
+use crate::dispatch::LoadFigures;
+use crate::exit::Exit;
+use serde::{Deserialize, Serialize};
 
-/// A generator's processor counts as full from here on.
-const FULL: f64 = 0.95;
-
-/// One run's figures.
-#[derive(Clone, Debug, Serialize)]
-pub struct RunFigures {
-    /// Nanoseconds of the server's CPU per message.
-    pub server_ns: f64,
-    /// Nanoseconds of the generator's CPU per message.
-    pub client_ns: f64,
-    /// Messages a second.
-    pub rate: f64,
-    /// Frames a second that the server took and sent, where it sees them.
-    pub frame_rate: Option<f64>,
-    /// Segments that both ends sent again, and tail-loss probes, where they count them.
-    pub retransmits: Option<u64>,
-    /// See `retransmits`.
-    pub probes: Option<u64>,
-    /// Share of the time that the server ran; where it polls, that it had something to do.
-    pub server_busy: f64,
-    /// The same of the generator.
-    pub client_busy: f64,
-    /// Share of a processor that other processes used, of the two the larger.
-    pub foreign: f64,
-    /// Half of the answers came within so many microseconds.
-    pub p50_us: f64,
-    /// 99 of 100 answers came within so many microseconds.
-    pub p99_us: f64,
-    /// Other processes used too much in every try.
-    pub noisy: bool,
-    /// Tries that it took.
-    pub tries: u32,
-}
-
-impl RunFigures {
-    /// Of a measurement.
-    pub fn new(measured: &Measured, noisy: bool, tries: u32) -> RunFigures {
-        RunFigures {
-            server_ns: measured.server_per_message(),
-            client_ns: measured.client_per_message(),
-            rate: measured.rate(),
-            frame_rate: measured.frame_rate(),
-            retransmits: measured.resent.map(|resent| resent.segments),
-            probes: measured.resent.map(|resent| resent.probes),
-            server_busy: measured.server_busy(),
-            client_busy: measured.client_busy(),
-            foreign: measured.foreign(),
-            p50_us: measured.latency.value_at_quantile(0.5) as f64 / 1e3,
-            p99_us: measured.latency.value_at_quantile(0.99) as f64 / 1e3,
-            noisy,
-            tries,
-        }
-    }
-
-    /// Whether the generator could not go faster and the server could have.
-    pub fn generator_bound(&self) -> bool {
-        self.client_busy + self.foreign >= FULL && self.server_busy < self.client_busy.min(FULL)
-    }
-}
+/// What a report's `schema` says. Reports without one are of before, see [`super::stored`].
+pub const SCHEMA: &str = "bench/2";
 
 /// A row of a case.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RowReport {
     /// Name of the row.
-    pub name: &'static str,
+    pub name: String,
     /// Name of its floor.
-    pub floor: Option<&'static str>,
+    pub floor: Option<String>,
     /// The problem, where a run failed: a wrong, lost or doubled message above all.
     pub problem: Option<String>,
+    /// The problem is of a run that could not begin, and says nothing about the server.
+    #[serde(default)]
+    pub could_not_start: bool,
     /// All runs, by cycle.
     pub runs: Vec<RunFigures>,
-    /// Nanoseconds of the server's CPU per message.
-    pub server_ns: Option<Spread>,
-    /// Messages a second.
-    pub rate: Option<Spread>,
-    /// CPU per message over the floor's of the same cycle.
-    pub cpu_to_floor: Option<Spread>,
-    /// Rate over the floor's of the same cycle.
-    pub rate_to_floor: Option<Spread>,
 }
 
 impl RowReport {
     /// Whether the generator was the bottleneck in most runs.
-    pub fn generator_bound(&self) -> bool {
-        2 * self.runs.iter().filter(|run| run.generator_bound()).count() > self.runs.len()
+    pub fn is_generator_bound(&self) -> bool {
+        2 * self.runs.iter().filter(|run| run.is_generator_bound()).count() > self.runs.len()
     }
 
     /// Whether most runs were noisy.
@@ -101,16 +39,17 @@ impl RowReport {
         2 * self.runs.iter().filter(|run| run.noisy).count() > self.runs.len()
     }
 
-    fn median(&self, figure: impl Fn(&RunFigures) -> f64) -> f64 {
-        Spread::of(self.runs.iter().map(figure)).map_or(f64::NAN, |spread| spread.median)
+    /// The median of a figure, and its quartiles; `None` without a run that has it.
+    pub fn spread(&self, figure: impl Fn(&RunFigures) -> Option<f64>) -> Option<Spread> {
+        Spread::of(self.runs.iter().filter_map(figure))
     }
 }
 
 /// A case.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CaseReport {
     /// Name of the case.
-    pub name: &'static str,
+    pub name: String,
     /// Messages at once; `None` for a fan-out.
     pub depth: Option<usize>,
     /// Payload of a message, in bytes.
@@ -123,20 +62,22 @@ impl CaseReport {
     /// Without runs yet.
     pub fn new(case: &Case, rows: &[&Row]) -> CaseReport {
         let row = |row: &&Row| RowReport {
-            name: row.name,
-            floor: row.floor,
+            name: row.name.to_owned(),
+            floor: row.floor.map(str::to_owned),
             problem: None,
+            could_not_start: false,
             runs: vec![],
-            server_ns: None,
-            rate: None,
-            cpu_to_floor: None,
-            rate_to_floor: None,
         };
         let depth = match case.load {
             Load::Echo { depth } => Some(depth),
             Load::FanOut => None,
         };
-        CaseReport { name: case.name, depth, size: case.size, rows: rows.iter().map(row).collect() }
+        CaseReport {
+            name: case.name.to_owned(),
+            depth,
+            size: case.size,
+            rows: rows.iter().map(row).collect(),
+        }
     }
 
     /// The row of this name.
@@ -144,135 +85,70 @@ impl CaseReport {
         self.rows.iter().find(|row| row.name == name)
     }
 
-    /// `figure` of one row over that of another, in each cycle.
-    pub fn ratio(&self, row: &str, to: &str, figure: impl Fn(&RunFigures) -> f64) -> Option<Spread> {
-        let pairs = self.row(row)?.runs.iter().zip(&self.row(to)?.runs);
-        Spread::of(pairs.map(|(one, other)| figure(one) / figure(other)))
-    }
-
-    /// Computes the medians and ratios.
-    pub fn summarise(&mut self) {
-        for position in 0..self.rows.len() {
-            let RowReport { name, floor, .. } = self.rows[position];
-            let ratio =
-                |figure: fn(&RunFigures) -> f64| floor.and_then(|floor| self.ratio(name, floor, figure));
-            let (cpu, rate) = (ratio(|run| run.server_ns), ratio(|run| run.rate));
-            let row = &mut self.rows[position];
-            row.server_ns = Spread::of(row.runs.iter().map(|run| run.server_ns));
-            row.rate = Spread::of(row.runs.iter().map(|run| run.rate));
-            (row.cpu_to_floor, row.rate_to_floor) = (cpu, rate);
-        }
-    }
-
-    /// The case as a table.
-    pub fn table(&self) -> String {
-        let mut out = format!("{}\n\n", self.name);
-        let columns =
-            "| server | CPU/message | rate | CPU to floor (IQR) | rate to floor | p50 / p99 | note |";
-        let _ = writeln!(out, "{columns}\n|---|---:|---:|---:|---:|---:|---|");
-        for row in &self.rows {
-            if row.runs.is_empty() {
-                let _ = writeln!(out, "| {} | – | – | – | – | – | {} |", row.name, row.note());
-                continue;
-            }
-            let _ = writeln!(
-                out,
-                "| {} | {:.0} ns | {:.0} k/s | {} | {} | {} / {} | {} |",
-                row.name,
-                row.median(|run| run.server_ns),
-                row.median(|run| run.rate) / 1e3,
-                row.cpu_to_floor.map_or("–".into(), |ratio| ratio_text(&ratio)),
-                row.rate_to_floor.map_or("–".into(), |ratio| format!("{:.2}", ratio.median)),
-                time(row.median(|run| run.p50_us)),
-                time(row.median(|run| run.p99_us)),
-                row.note(),
-            );
-        }
-        out
+    /// `figure` of one row over that of another, in all cycles that have both.
+    pub fn ratio(&self, row: &str, to: &str, figure: impl Fn(&RunFigures) -> Option<f64>) -> Option<Ratio> {
+        Ratio::of(self.row(row)?.runs.iter().zip(&self.row(to)?.runs), figure)
     }
 }
 
-impl RowReport {
-    fn note(&self) -> String {
-        let noisy = self.runs.iter().filter(|run| run.noisy).count();
-        let mut notes = vec![];
-        if let Some(problem) = &self.problem {
-            notes.push(format!("FAILED: {problem}"));
-        }
-        let frames = Spread::of(self.runs.iter().filter_map(|run| run.frame_rate));
-        notes.extend(frames.map(|frames| format!("{:.0} k frames/s", frames.median / 1e3)));
-        let sum = |count: fn(&RunFigures) -> Option<u64>| self.runs.iter().filter_map(count).sum::<u64>();
-        if self.runs.iter().any(|run| run.retransmits.is_some()) {
-            let (again, probes) = (sum(|run| run.retransmits), sum(|run| run.probes));
-            notes.push(format!("{again} retransmissions, {probes} probes"));
-        }
-        if self.generator_bound() {
-            notes.push("generator-bound".to_owned());
-        }
-        if noisy > 0 {
-            notes.push(format!("{noisy} of {} noisy", self.runs.len()));
-        }
-        notes.join(", ")
-    }
-}
-
-/// A ratio with its spread.
-pub(super) fn ratio_text(ratio: &Spread) -> String {
-    format!("{:.2} ({:.2}–{:.2})", ratio.median, ratio.low, ratio.high)
-}
-
-fn time(us: f64) -> String {
-    if us < 1000.0 { format!("{us:.0} µs") } else { format!("{:.1} ms", us / 1e3) }
+/// Delays from readiness to handler of one row.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DispatchRow {
+    /// Name of the row.
+    pub name: String,
+    /// The problem, where a window failed.
+    pub problem: Option<String>,
+    /// The problem is of a window that could not begin.
+    #[serde(default)]
+    pub could_not_start: bool,
+    /// All windows, by cycle.
+    pub windows: Vec<LoadFigures>,
 }
 
 /// Everything.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// The day of the measurement, such as 2026-12-01; empty in a report of before.
+    #[serde(default)]
+    pub day: String,
     /// The machine of the measurement.
     pub machine: String,
     /// The method: cycles, windows, processors.
     pub method: String,
     /// The cases.
     pub cases: Vec<CaseReport>,
-    /// The verdicts on the targets.
+    /// The codec beside a protobuf codec, where it was measured.
+    #[serde(default)]
+    pub codec: Option<CodecReport>,
+    /// Delays from readiness to handler, where they were measured.
+    #[serde(default)]
+    pub dispatch: Vec<DispatchRow>,
+    /// The verdicts on the bars.
     pub verdicts: Vec<Verdict>,
 }
 
 impl Report {
-    /// Whether a run failed.
-    pub fn has_problem(&self) -> bool {
-        self.cases.iter().flat_map(|case| &case.rows).any(|row| row.problem.is_some())
+    /// The problems of runs: a wrong answer, or what could not start.
+    pub fn problems(&self) -> impl Iterator<Item = (Exit, String)> {
+        let exit = |could_not_start| if could_not_start { Exit::CouldNotRun } else { Exit::Missed };
+        let rows = self.cases.iter().flat_map(|case| case.rows.iter().map(move |row| (case, row)));
+        let of_rows = rows.filter_map(move |(case, row)| {
+            let text = format!("{} · {}: {}", case.name, row.name, row.problem.as_ref()?);
+            Some((exit(row.could_not_start), text))
+        });
+        let of_delays = self.dispatch.iter().filter_map(move |row| {
+            let text = format!("dispatch delay · {}: {}", row.name, row.problem.as_ref()?);
+            Some((exit(row.could_not_start), text))
+        });
+        of_rows.chain(of_delays)
     }
 
-    /// The report as Markdown, which a terminal shows as well.
-    pub fn text(&self) -> String {
-        let mut out = format!("{}\n{}\n", self.machine, self.method);
-        for case in &self.cases {
-            let _ = write!(out, "\n## {}", case.table());
-        }
-        if !self.verdicts.is_empty() {
-            out.push_str("\n## Targets\n\n| target | case | found | |\n|---|---|---:|---|\n");
-        }
-        for verdict in &self.verdicts {
-            let _ = writeln!(
-                out,
-                "| {} | {} | {} | {} |",
-                verdict.target,
-                verdict.case,
-                verdict.found,
-                verdict.word()
-            );
-        }
-        out
+    /// How the run ended. A report without a bar or a run is none.
+    pub fn exit(&self) -> Exit {
+        let bars = self.verdicts.iter().map(|verdict| verdict.outcome.exit());
+        let all = bars.chain(self.problems().map(|(exit, _)| exit));
+        all.min().unwrap_or(Exit::CouldNotRun)
     }
-}
-
-/// Writes `report.json` and `summary.md` into `folder`.
-///
-/// # Errors
-/// Those of the file system.
-pub fn write_files(report: &Report, folder: &Path) -> io::Result<()> {
-    std::fs::create_dir_all(folder)?;
-    std::fs::write(folder.join("report.json"), serde_json::to_string_pretty(report)? + "\n")?;
-    std::fs::write(folder.join("summary.md"), format!("# Benchmark\n\n{}", report.text()))
 }

@@ -1,7 +1,8 @@
 //! Runs: a server, a fleet, a window, and again where it was noisy.
 
+use super::figures::RunFigures;
 use super::plan::{Case, Load, ROWS, Row, Way};
-use super::report::{CaseReport, Report, RunFigures};
+use super::report::CaseReport;
 use super::server::{Server, Spawned};
 use crate::client::{self, Fleet, Line, Measured, Probe, Problem, Window};
 use crate::dpdk::{self, Link};
@@ -9,7 +10,7 @@ use crate::tally::TallyClient;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// At most so many tries per run.
 const TRIES: u32 = 3;
@@ -32,6 +33,8 @@ pub struct Options {
     /// A run is noisy when other processes used more than this share of a processor; `None`: no run
     /// is.
     pub foreign_max: Option<f64>,
+    /// How long repeats of noisy runs may take, all together.
+    pub repeats: Duration,
     /// Only cases, and only rows, whose names contain this.
     pub only: (String, String),
     /// Whether io_uring can be used.
@@ -55,16 +58,35 @@ pub struct Progress<'p> {
     pub result: Result<&'p RunFigures, &'p Problem>,
 }
 
+/// Why a run has no figures.
+struct Trouble {
+    problem: Problem,
+    /// It did not begin, and says nothing about the server's answers.
+    could_not_start: bool,
+}
+
+impl Trouble {
+    fn at_start(problem: Problem) -> Trouble {
+        Trouble { problem, could_not_start: true }
+    }
+
+    fn while_measuring(problem: Problem) -> Trouble {
+        let could_not_start = problem.0 == client::NO_SAMPLES;
+        Trouble { problem, could_not_start }
+    }
+}
+
 /// Runs `cases` and collects their figures.
 ///
 /// A run that fails is reported as well, is kept as its row's problem, and ends the row in this
 /// case.
-pub fn run(options: &Options, cases: &[Case], mut on_run: impl FnMut(Progress<'_>)) -> Report {
-    let mut report = Report::default();
+pub fn run(options: &Options, cases: &[Case], mut on_run: impl FnMut(Progress<'_>)) -> Vec<CaseReport> {
+    let mut repeats = options.repeats;
+    let mut reports = vec![];
     for case in cases.iter().filter(|case| case.name.contains(&options.only.0)) {
         let rows: Vec<&Row> = ROWS
             .iter()
-            .filter(|row| row.kind(case.load).is_some() && row.name.contains(&options.only.1))
+            .filter(|row| row.kind(case).is_some() && row.name.contains(&options.only.1))
             .filter(|row| options.uring || !row.needs_uring())
             .filter(|row| options.dpdk || !row.needs_dpdk())
             .collect();
@@ -75,35 +97,46 @@ pub fn run(options: &Options, cases: &[Case], mut on_run: impl FnMut(Progress<'_
                 if kept.problem.is_some() {
                     continue;
                 }
-                let result = quiet_run(options, case, row);
-                on_run(Progress { case, row, cycle, result: result.as_ref() });
+                let result = quiet_run(options, case, row, &mut repeats);
+                let shown = result.as_ref().map_err(|trouble| &trouble.problem);
+                on_run(Progress { case, row, cycle, result: shown });
                 match result {
                     Ok(figures) => kept.runs.push(figures),
-                    Err(problem) => kept.problem = Some(problem.0),
+                    Err(Trouble { problem, could_not_start }) => {
+                        (kept.problem, kept.could_not_start) = (Some(problem.0), could_not_start);
+                    }
                 }
             }
         }
-        gathered.summarise();
-        report.cases.push(gathered);
+        reports.push(gathered);
     }
-    report
+    reports
 }
 
-/// The quietest of up to [`TRIES`] tries.
-fn quiet_run(options: &Options, case: &Case, row: &Row) -> Result<RunFigures, Problem> {
+/// The quietest of up to [`TRIES`] tries, as long as there is time for repeats.
+fn quiet_run(
+    options: &Options,
+    case: &Case,
+    row: &Row,
+    repeats: &mut Duration,
+) -> Result<RunFigures, Trouble> {
     let mut best: Option<RunFigures> = None;
     for tries in 1..=TRIES {
+        let since = Instant::now();
         let measured = one_run(options, case, row)?;
+        if tries > 1 {
+            *repeats = repeats.saturating_sub(since.elapsed());
+        }
         let noisy = options.foreign_max.is_some_and(|max| measured.foreign() > max);
         let figures = RunFigures::new(&measured, noisy, tries);
         if best.as_ref().is_none_or(|best| figures.foreign < best.foreign) {
             best = Some(RunFigures { tries, ..figures });
         }
-        if !noisy {
+        if !noisy || repeats.is_zero() {
             break;
         }
     }
-    best.ok_or_else(|| Problem("no try".into()))
+    best.ok_or_else(|| Trouble::at_start(Problem("no try".into())))
 }
 
 /// A server that is ready.
@@ -117,7 +150,7 @@ struct Started {
 fn start(options: &Options, case: &Case, row: &Row, link: Option<&Link>) -> Result<Started, Problem> {
     let mut command = Command::new(&options.server);
     command
-        .arg(row.kind(case.load).unwrap_or_default())
+        .arg(row.kind(case).unwrap_or_default())
         .args(["--cpu", &options.processors.0.to_string(), "--nice", &options.nice.to_string()])
         .args(["--size", &case.written_at_once().to_string()]);
     if let Some(link) = link {
@@ -128,21 +161,25 @@ fn start(options: &Options, case: &Case, row: &Row, link: Option<&Link>) -> Resu
     Ok(Started { server, ports, asked })
 }
 
-fn one_run(options: &Options, case: &Case, row: &Row) -> Result<Measured, Problem> {
+fn one_run(options: &Options, case: &Case, row: &Row) -> Result<Measured, Trouble> {
     std::thread::sleep(REST);
     let link = row.needs_dpdk().then(Link::new);
-    let Started { server, ports, asked } = start(options, case, row, link.as_ref())?;
-    let port = ports.get(row.port).copied().ok_or_else(|| Problem("the server has no such port".into()))?;
+    let started = start(options, case, row, link.as_ref()).map_err(Trouble::at_start)?;
+    let Started { server, ports, asked } = started;
+    let port = ports.get(row.port).copied();
+    let port = port.ok_or_else(|| Trouble::at_start(Problem("the server has no such port".into())))?;
     let (server_cpu, client_cpu) = options.processors;
     let probe = Probe { server: server.id(), server_cpu, client_cpu, tally: asked };
     let run = Run { case, row, port, server, window: options.window, probe };
     let count = run.connections();
+    let failed = |error: std::io::Error| Trouble::at_start(error.into());
     match (row.way, &link) {
-        (Way::Engine, Some(link)) => measure(dpdk::over_engine(link, count)?, run),
-        (Way::Frames, Some(link)) => measure(dpdk::over_frames(link, count)?, run),
-        _ if options.client_uring => measure(Fleet::over_uring(count)?, run),
-        _ => measure(Fleet::over_epoll(count)?, run),
+        (Way::Engine, Some(link)) => measure(dpdk::over_engine(link, count).map_err(Trouble::at_start)?, run),
+        (Way::Frames, Some(link)) => measure(dpdk::over_frames(link, count).map_err(Trouble::at_start)?, run),
+        _ if options.client_uring => measure(Fleet::over_uring(count).map_err(failed)?, run),
+        _ => measure(Fleet::over_epoll(count).map_err(failed)?, run),
     }
+    .map_err(Trouble::while_measuring)
 }
 
 /// One run, with its server started.

@@ -1,9 +1,9 @@
 //! Medians and their spread.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The middle of some figures and the quarter on each side.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
     /// Half lie below.
     pub median: f64,

@@ -1,7 +1,7 @@
 //! The gateway: one worker, made from a configuration as the program makes it, without the control
 //! thread.
 
-use super::announce;
+use super::announce::announce;
 use gateway_config::{BackendKind, Config, Plan, Reserves, Sources, SystemLimits};
 use gateway_core::address::{Fingerprints, WorkerId};
 use gateway_core::metrics::WorkerMetrics;
@@ -18,7 +18,7 @@ use std::time::Duration;
 /// Everything that is not named here, or in the listeners' part behind it, has its default.
 const CONFIGURATION: &str = r#"
 [limits]
-connections_max = 10000
+connections_max = 11000
 [rate]
 messages_per_second_max = 0
 bytes_per_second_max = 0
@@ -34,13 +34,25 @@ workers = 1
 const ON_LOOPBACK: &str = include_str!("../../../loopback.toml");
 
 pub(super) fn serve_epoll() -> io::Result<()> {
-    let (settings, backend) = planned(BackendKind::Epoll, ON_LOOPBACK)?;
-    serve(settings, EpollBackend::new(&backend)?, |_| ())
+    let (settings, backend) = epoll()?;
+    serve(settings, backend, |_| ())
 }
 
 pub(super) fn serve_uring() -> io::Result<()> {
+    let (settings, backend) = uring()?;
+    serve(settings, backend, |_| ())
+}
+
+/// The worker's settings, and its backend on epoll.
+pub(super) fn epoll() -> io::Result<(WorkerSettings, EpollBackend)> {
+    let (settings, backend) = planned(BackendKind::Epoll, ON_LOOPBACK)?;
+    Ok((settings, EpollBackend::new(&backend)?))
+}
+
+/// The worker's settings, and its backend on io_uring.
+pub(super) fn uring() -> io::Result<(WorkerSettings, UringBackend)> {
     let (settings, backend) = planned(BackendKind::IoUring, ON_LOOPBACK)?;
-    serve(settings, UringBackend::new(&backend, &UringConfig::default())?, |_| ())
+    Ok((settings, UringBackend::new(&backend, &UringConfig::default())?))
 }
 
 /// The worker's settings and its backend's sizes, with `more` behind the configuration, from its

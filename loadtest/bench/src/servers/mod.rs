@@ -1,15 +1,19 @@
 //! The servers that are compared, each in a process of its own: `bench-server KIND --cpu N`.
 
+pub(crate) mod announce;
 pub(crate) mod gateway;
+mod stamped;
+mod threads;
 mod websocket;
 
 use crate::dpdk;
 use crate::floor::{self, Work};
-use std::io::{self, Write};
+use announce::announce;
+use std::io;
 use std::path::Path;
 
 /// The kinds of server.
-pub const KINDS: [&str; 11] = [
+pub const KINDS: [&str; 14] = [
     "floor-epoll",
     "floor-uring",
     "floor-epoll-fanout",
@@ -21,6 +25,9 @@ pub const KINDS: [&str; 11] = [
     "floor-dpdk",
     "floor-dpdk-fanout",
     "gateway-dpdk",
+    "threads",
+    "gateway-epoll-stamped",
+    "gateway-uring-stamped",
 ];
 
 /// A floor that fans out over several rings.
@@ -52,16 +59,11 @@ pub fn serve(kind: &str, size: usize, link: &Path) -> io::Result<()> {
         "floor-dpdk" => dpdk::serve_floor(link, Work::Echo),
         "floor-dpdk-fanout" => dpdk::serve_floor(link, Work::FanOut),
         "gateway-dpdk" => dpdk::serve_gateway(link),
+        "gateway-epoll-stamped" => stamped::serve_epoll(),
+        "gateway-uring-stamped" => stamped::serve_uring(),
+        "threads" => threads::serve(),
         "tungstenite" => websocket::serve(websocket::Library::Tungstenite),
         "fastwebsockets" => websocket::serve(websocket::Library::Fastwebsockets),
         _ => Err(io::Error::other(format!("no server '{kind}'; there are {}", KINDS.join(", ")))),
     }
-}
-
-pub(crate) fn announce(ports: &[u16]) {
-    let words: Vec<String> = ports.iter().map(u16::to_string).collect();
-    let mut out = io::stdout().lock();
-    // Without a reader no client will connect either.
-    let _ = writeln!(out, "{}", words.join(" "));
-    let _ = out.flush();
 }
