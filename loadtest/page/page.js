@@ -33,7 +33,7 @@ const UNITS = {
   count: [number, compact],
   cores: [n => n.toFixed(2), compact],
   seconds: [n => n.toFixed(1) + " s", compact],
-  nines: [n => +((1 - 10 ** -n) * 100).toFixed(Math.max(0, Math.ceil(n))) + " %", n => +((1 - 10 ** -n) * 100).toFixed(6) + " %"],
+  nines: [n => +((1 - 10 ** -n) * 100).toFixed(Math.max(0, Math.ceil(n))) + " %", n => String(+((1 - 10 ** -n) * 100).toFixed(6))],
 };
 
 // --- elements ---
@@ -62,7 +62,8 @@ const table = (head, rows, words = false) => {
 };
 const given = list => list.map(({ title, head, rows, words }) => section(title, table(head, rows, words)));
 const tile = (name, value, note = "") => el("div", { class: "tile" }, el("span", {}, name), el("b", {}, value), el("small", {}, note));
-const tiles = list => el("div", { class: "tiles" }, ...list);
+// In one row, or in two of about the same length.
+const tiles = list => el("div", { class: "tiles", style: `--columns: ${list.length <= 8 ? list.length : Math.ceil(list.length / 2)}` }, ...list);
 const pairs = list => el("div", { class: "card" }, el("dl", {}, ...list.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])));
 const list = (texts, kind) => texts.length ? el("ul", { class: "reasons" }, ...texts.map(text => el("li", { class: kind }, text))) : null;
 const chip = (text, kind = "") => el("span", { class: "chip " + kind }, text);
@@ -121,9 +122,12 @@ const build = ({ box, chart }) => {
   const xAxis = { ...axis(x), values: (_, at) => at.map(UNITS[x][1]), label: chart.label, labelSize: 18, labelFont: font, size: 32 };
   if (x === "nines") {
     const most = Math.max(1, Math.floor(values[0][values[0].length - 1] + 0.01));
-    xAxis.splits = () => Array.from({ length: most + 1 }, (_, at) => at);
+    // Labels need some room each.
+    const every = plot => Math.ceil((most + 1) * 52 / Math.max(1, plot.width - 90));
+    xAxis.splits = plot => Array.from({ length: most + 1 }, (_, at) => at).filter(at => at % every(plot) === 0);
   }
   const yAxis = { ...axis(y), values: (_, at) => at.map(value => value === null ? "" : UNITS[y][1](value)), size: 62 };
+  if (y === "bytes") yAxis.incrs = Array.from({ length: 50 }, (_, at) => 2 ** at);
   if (log) {
     yAxis.splits = (_, __, min, max) => {
       const decades = [];
@@ -166,7 +170,7 @@ const percentiles = (curves, full = true) => {
   const points = latency => latency.curve.map(([quantile, value]) => [-Math.log10(Math.max(1 - quantile, 1e-9)), value]);
   const lines = curves.filter(([, latency]) => latency.count > 0).map(([name, latency], at) => line(name, at % 6, points(latency)));
   return chart("Latency by percentile", "both axes logarithmic", "nanos", lines,
-    { full, log: true, x: "nines", label: "percentile", reading: "up to" });
+    { full, log: true, x: "nines", label: "percentile, %", reading: "up to" });
 };
 
 // --- parts of a report ---
@@ -199,6 +203,7 @@ const header = report => {
   const product = { passed: chip("✓ passed", "good"), failed: chip("✗ failed", "bad"), invalid: chip("measurement invalid", "warn"),
     no_samples: chip("no samples", "warn") }[verdict.judgment] ?? chip(verdict.passed ? "✓ passed" : "✗ failed", verdict.passed ? "good" : "bad");
   const chips = [product, verdict.generator_bound ? chip("▲ generator-bound", "warn") : chip("generator had room")];
+  if (data.missed) chips.unshift(chip("✗ " + data.missed, "bad"));
   if (report.interrupted) chips.push(chip("interrupted", "warn"));
   const when = new Date(report.started_at * 1000).toISOString().slice(0, 16).replace("T", " ") + " UTC";
   const text = `${report.protocol} at ${report.target} · measured ${report.measured_seconds.toFixed(1)} s · ${when}`;

@@ -115,6 +115,7 @@ impl Comparison {
             before: vec![Table::new("Measures, and ratios to the first", head, self.cells())],
             after: Vec::new(),
             notes: self.differences.iter().map(|text| format!("not alike: {text}")).collect(),
+            missed: String::new(),
         }
         .render()
     }

@@ -43,6 +43,8 @@ pub struct Page<'a> {
     pub after: Vec<Table>,
     /// Remarks.
     pub notes: Vec<String>,
+    /// What is missed in addition to the report's own verdict, in a few words; empty: nothing.
+    pub missed: String,
 }
 
 #[derive(Serialize)]
@@ -57,6 +59,7 @@ struct Data<'a> {
     before: &'a [Table],
     after: &'a [Table],
     notes: &'a [String],
+    missed: &'a str,
 }
 
 impl Page<'_> {
@@ -70,6 +73,7 @@ impl Page<'_> {
             before: vec![table],
             after: Vec::new(),
             notes: Vec::new(),
+            missed: String::new(),
         }
     }
 
@@ -77,7 +81,8 @@ impl Page<'_> {
     pub fn render(&self) -> String {
         let reports = self.reports.iter().map(|(name, report)| Named { name, report }).collect();
         let (before, after, notes) = (&self.before[..], &self.after[..], &self.notes[..]);
-        let data = serde_json::to_string(&Data { reports, before, after, notes }).unwrap_or_default();
+        let data = Data { reports, before, after, notes, missed: &self.missed };
+        let data = serde_json::to_string(&data).unwrap_or_default();
         let parts = [
             ("title", escape(&self.title)),
             ("library_style", include_str!("../../page/uPlot.min.css").to_owned()),

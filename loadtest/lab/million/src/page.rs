@@ -24,6 +24,12 @@ pub(crate) fn render(outcome: &Outcome, comparison: &Comparison) -> String {
     let rows = peers::ROWS.iter().map(|row| words(row)).collect();
     page.after.push(Table::new("What others publish", words(&peers::HEAD), rows).of_words());
     page.notes = outcome.noise.iter().chain(&outcome.notes).chain(&outcome.budget).cloned().collect();
+    let missed = outcome.measurements.iter().filter(|row| row.verdict == Verdict::Missed).count();
+    page.missed = match missed {
+        0 => String::new(),
+        1 => "1 threshold missed".to_owned(),
+        many => format!("{many} thresholds missed"),
+    };
     page.render()
 }
 
