@@ -222,7 +222,7 @@ pub fn start(
     };
     let verifier = match (queue, &config.auth) {
         (Some(queue), Some(policy)) => {
-            let started = Verifier::start(queue, Arc::clone(policy), &senders);
+            let started = Verifier::start(queue, Arc::clone(policy), &senders, config.io.helper_nice);
             Some(started.map_err(failed("verifier")).map_err(stop)?)
         }
         _ => None,

@@ -144,7 +144,7 @@ fn tokens_of_connections_that_are_gone_are_not_checked(backend: &BackendChoice) 
     }
     wait_until(|| connections() == 4, "their ends to be heard of");
     let senders = &gateway.threads.as_ref().unwrap().senders;
-    let verifier = Verifier::start(queue, Arc::new(policy), senders).unwrap();
+    let verifier = Verifier::start(queue, Arc::new(policy), senders, 0).unwrap();
     for client in &mut clients {
         assert_eq!(client.read().operation, 8);
         lives(client);
@@ -185,7 +185,7 @@ fn an_address_that_floods_the_verifier_leaves_others_a_place(backend: &BackendCh
     bystanders.iter_mut().zip(100..).for_each(|(client, mid)| ask_to_log_in(client, mid));
     wait_until(|| sender.len() == SHARE + bystanders.len(), "the bystanders' logins to find a place");
     let senders = &gateway.threads.as_ref().unwrap().senders;
-    let verifier = Verifier::start(queue, Arc::new(policy), senders).unwrap();
+    let verifier = Verifier::start(queue, Arc::new(policy), senders, 0).unwrap();
     for client in &mut bystanders {
         assert_eq!(client.read().operation, 8);
         lives(client);

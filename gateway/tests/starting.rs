@@ -29,28 +29,39 @@ fn the_line_that_says_what_is_served_has_the_real_ports() {
     }
 }
 
-/// Scheduling policies of the threads that move messages (proc_pid_stat(5), fields 2 and 41).
-fn policies(running: &Running) -> Vec<u32> {
+/// Name, nice value and scheduling policy of the threads that move messages (proc_pid_stat(5),
+/// fields 2, 19 and 41), sorted.
+fn scheduling(running: &Running) -> Vec<(String, i32, u32)> {
     let tasks = fs::read_dir(format!("/proc/{}/task", running.child.id())).unwrap();
     let stats = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("stat")).unwrap());
-    let policy = |stat: String| {
+    let of = |stat: String| {
         let (name, rest) = stat.rsplit_once(") ").unwrap();
-        let moves = name.contains("(worker-") || name.ends_with("(control");
-        moves.then(|| rest.split(' ').nth(41 - 3).unwrap().parse().unwrap())
+        let name = name.split_once('(').unwrap().1.to_owned();
+        let field = |number: usize| rest.split(' ').nth(number - 3).unwrap();
+        let moves = name.starts_with("worker-") || name == "control";
+        moves.then(|| (name, field(19).parse().unwrap(), field(41).parse().unwrap()))
     };
-    stats.filter_map(policy).collect()
+    let mut all: Vec<_> = stats.filter_map(of).collect();
+    all.sort();
+    all
 }
 
 #[test]
-fn threads_run_under_the_policy_that_was_asked_for() {
+fn threads_are_scheduled_as_was_asked_for() {
     // SCHED_OTHER and SCHED_BATCH, sched(7).
-    for (name, policy) in [("normal", 0), ("batch", 3)] {
-        let running = Running::start(&[&format!("io.scheduling={name}"), "io.workers=2"]);
-        let wanted = vec![policy; 3];
+    for (name, policy, nice) in [("normal", 0, None), ("batch", 3, Some(3))] {
+        let sets = [format!("io.scheduling={name}"), "io.workers=2".into()];
+        let nicer = nice.map(|by| format!("io.helper_nice={by}"));
+        let sets: Vec<&str> = sets.iter().chain(&nicer).map(String::as_str).collect();
+        let running = Running::start(&sets);
+        let own = rustix::process::getpriority_process(None).unwrap();
+        let of_control = (own + nice.unwrap_or(10)).min(19);
+        let wanted = [("control", of_control), ("worker-0", own), ("worker-1", own)]
+            .map(|(name, nice)| (name.to_owned(), nice, policy));
         let since = Instant::now();
         // A thread gives itself its policy.
-        while policies(&running) != wanted {
-            assert!(since.elapsed() < Duration::from_secs(60), "{name}: {:?}", policies(&running));
+        while scheduling(&running) != wanted {
+            assert!(since.elapsed() < Duration::from_secs(60), "{name}: {:?}", scheduling(&running));
             std::thread::sleep(Duration::from_millis(10));
         }
     }

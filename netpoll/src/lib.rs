@@ -64,7 +64,9 @@ pub use sys::pages::{map_large_allocations, release_queue, release_spare, releas
 pub use sys::shared_wait::{SharedWait, WAIT_SLOTS_MAX, WaitSlot};
 pub use sys::signals::take_signals;
 pub use sys::spawn::spawn_thread;
-pub use sys::thread::{batch_current_thread, pin_current_thread};
+pub use sys::thread::{
+    batch_current_thread, lower_current_priority, pin_current_thread, shorten_current_slice,
+};
 pub use sys::waker::Waker;
 pub use timer_wheel::TimerWheel;
 pub use turns::{TakesTurns, take_turns};

@@ -335,7 +335,7 @@ const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 fn bench(policy: TokenPolicy, mailbox_capacity: usize) -> Bench {
     let (sender, queue) = verify_queue(policy.threads, policy.queue_requests_max).unwrap();
     let (workers, worker) = mailbox(mailbox_capacity, Waker::event_fd().unwrap());
-    let verifier = Verifier::start(queue, Arc::new(policy), &[workers]).unwrap();
+    let verifier = Verifier::start(queue, Arc::new(policy), &[workers], 0).unwrap();
     let size = PoolSize { size: 4096, count: 256 };
     let config =
         PoolsConfig { receive: PoolSize { size: 64, count: 1 }, blocks: vec![size], huge_pages: false };

@@ -68,7 +68,8 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// Starts a thread for each lane. Verdicts go to `workers`, by the worker of the address.
+    /// Starts a thread for each lane, its nice value `nice` above the caller's. Verdicts go to
+    /// `workers`, by the worker of the address.
     ///
     /// # Errors
     /// When memory for the pools, or a thread, can't be had.
@@ -76,6 +77,7 @@ impl Verifier {
         queue: VerifyQueue,
         policy: Arc<TokenPolicy>,
         workers: &[MailboxSender<Message>],
+        nice: u8,
     ) -> io::Result<Verifier> {
         let mut verifier = Verifier {
             policy: Arc::new(RwLock::new(policy)),
@@ -93,7 +95,12 @@ impl Verifier {
                 workers: workers.to_vec(),
                 stop: Arc::clone(&verifier.stop),
             };
-            let thread = netpoll::spawn_thread(format!("verifier-{index}"), move || thread.run())?;
+            let run = move || {
+                // Where it is refused, tokens are checked at the workers' priority.
+                let _ = netpoll::lower_current_priority(nice);
+                thread.run();
+            };
+            let thread = netpoll::spawn_thread(format!("verifier-{index}"), run)?;
             verifier.threads.push((thread, waker));
             verifier.metrics.push(metrics);
         }

@@ -108,6 +108,7 @@ impl Builder<'_> {
             threads: self.some("io.threads"),
             pin_workers: self.values.flag("io.pin_workers"),
             batch_scheduling: self.values.text("io.scheduling") == "batch",
+            helper_nice: self.values.size("io.helper_nice") as u8,
             bind_wait: self.milliseconds("io.bind_wait_ms"),
             idle_demote: Some(demote).filter(|demote| !demote.is_zero()),
             completions_per_turn_max: self.values.size("io.completions_per_turn_max"),

@@ -67,6 +67,8 @@ pub struct IoConfig {
     pub pin_workers: bool,
     /// Whether the workers' threads and the control thread run under `SCHED_BATCH`.
     pub batch_scheduling: bool,
+    /// What is added to the nice value of threads that are no workers.
+    pub helper_nice: u8,
     /// How long a start waits for a port that no living process has.
     pub bind_wait: Duration,
     /// Quiet connections may be moved to a cheaper kind of waiting after this time.

@@ -61,6 +61,8 @@ pub const KEYS: &[Key] = &[
     key("io.pin_workers", Bool, "false", Restart, "Pin worker threads to cores, in turn."),
     key("io.scheduling", Choice(&["normal", "batch"]), "normal", Restart,
         "Policy of the threads, see sched(7). batch: a woken thread waits for the one that runs on its processor. Fewer switches."),
+    key("io.helper_nice", Integer(0, 19), "10", Restart,
+        "Added to the nice value of the threads that are no workers (control, verifiers): established connections go first where processors are short."),
     key("io.idle_demote_ms", Integer(0, WEEK_MS), "0", Restart,
         "io_uring: connections quiet for this long wait in a cheaper way; new ones begin so. 0: never."),
     key("io.bind_wait_ms", Integer(0, 3_600_000), "120000", Restart,

@@ -180,6 +180,9 @@ fn run(parts: Parts, orders: Orders) -> io::Result<Exit> {
     {
         tracing::warn!(%error, "SCHED_BATCH is refused; the threads run under the policy they have (io.scheduling)");
     }
+    if let Err(error) = netpoll::lower_current_priority(parts.config.io.helper_nice) {
+        tracing::warn!(%error, "nice(2) is refused; the control thread has the workers' priority (io.helper_nice)");
+    }
     // With epoll by name, io_uring is not even tried: a sandbox may kill a process that does.
     if parts.config.io.backend != Some(BackendKind::Epoll) {
         match tokio_uring::Runtime::new(&tokio_uring::builder()) {

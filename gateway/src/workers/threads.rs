@@ -21,12 +21,16 @@ use gateway_core::worker::Peers;
 use netpoll::epoll::EpollBackend;
 use netpoll::{
     Backend, BackendConfig, UringBackend, UringConfig, WAIT_SLOTS_MAX, Waker, batch_current_thread, mailbox,
-    pin_current_thread,
+    pin_current_thread, shorten_current_slice,
 };
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+/// How long a worker wants a processor at a time, where others want it, too: the shortest that
+/// sched(7) has, for what a worker does when it is woken takes less.
+const SLICE: Duration = Duration::from_micros(100);
 
 /// Which backend the workers use.
 #[derive(Clone, Debug)]
@@ -133,6 +137,9 @@ fn start_thread(
         if *batch {
             // The control thread, under the same policy, reports where it is refused.
             let _ = batch_current_thread();
+        } else {
+            // Where it is refused, messages are as late as a slice of another thread is long.
+            let _ = shorten_current_slice(SLICE);
         }
         run_all(&plan, startups);
     };
