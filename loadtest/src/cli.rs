@@ -1,10 +1,16 @@
 //! The command line: `loadtest <scenario> [flags]`, `loadtest run FILE [flags]`,
-//! `loadtest compare A B …`, `loadtest page REPORT`.
+//! `loadtest capacity <scenario> --goal …`, `loadtest compare A B …`, `loadtest page REPORT`,
+//! `loadtest profile-diff A B`, `loadtest agent`.
 
+use crate::agents::{AgentArgs, serve};
+use crate::capacity::{self, CapacityArgs};
 use crate::error::{Exit, RunError};
-use crate::measure::{measure, stop_on_signal, store};
+use crate::measure::{Live, measure_live, stop_on_signal, store};
+use crate::outlets::Outlets;
+use crate::profile::{Diff, Folded};
+use crate::report::conditions::{self, Condition};
 use crate::report::page::Page;
-use crate::report::{SCHEMA, compare, json, terminal};
+use crate::report::{SCHEMA, checks, compare, json, terminal};
 use crate::scenario::Scenario;
 use crate::settings::Settings;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
@@ -25,7 +31,8 @@ Examples:
   loadtest push --server 10.0.0.5:3101 --http 10.0.0.5:3111 --compat goim --rate 2000
   loadtest run configs/loadtest.echo.toml --json echo.json
   loadtest page echo.json > echo.html
-  loadtest compare before.json after.json --html diff.html";
+  loadtest capacity push -c 1000 --goal p99=5ms
+  loadtest compare before.json after.json --fail-if 'p99>1.1x' --fail-if 'loss>0' --junit checks.xml";
 
 /// The command, scenarios and all.
 fn command() -> Command {
@@ -40,14 +47,16 @@ fn command() -> Command {
         // The settings' own description would take the place of the scenario's.
         let sub = Settings::augment_args(Command::new(name));
         let sub = sub.about(scenario.about.clone()).long_about(None);
-        command = command.subcommand(sub.mut_args(|arg| {
+        let sub = sub.mut_args(|arg| {
             let hidden = !scenario.applies(arg.get_id().as_str());
             arg.hide(hidden)
-        }));
+        });
+        command = command.subcommand(Outlets::augment_args(Live::augment_args(sub)));
     }
     let file = Arg::new("file").value_name("FILE").required(true).help("Scenario file, TOML");
     let run = Settings::augment_args(Command::new("run").arg(file));
     let run = run.about("Run a scenario file; flags given here win over it").long_about(None);
+    let run = Outlets::augment_args(Live::augment_args(run));
     let show = Command::new("scenario")
         .about("Print a built-in scenario as its file, to be changed and run")
         .arg(Arg::new("name").value_name("NAME").required(true).help("Its name"));
@@ -56,11 +65,47 @@ fn command() -> Command {
     let compare = Command::new("compare")
         .about("Compare stored reports; the first is the base of the ratios")
         .arg(files.help("Files written by --json"))
-        .arg(Arg::new("html").long("html").value_name("FILE").help("Also as a page"));
+        .arg(Arg::new("html").long("html").value_name("FILE").help("Also as a page"))
+        .arg(
+            Arg::new("fail-if")
+                .long("fail-if")
+                .value_name("CONDITION")
+                .action(ArgAction::Append)
+                .help("May be repeated. Exit with 1 if it holds for any report but the first, e.g. 'p99>1.1x', 'throughput<-5%', 'loss>0'"),
+        );
+    let compare = Outlets::augment_args(compare);
+    let profiles = Arg::new("profiles").value_name("PROFILE").num_args(2).required(true);
+    let profile_diff = Command::new("profile-diff")
+        .about("Compare two profiles by function, as shares of all samples")
+        .arg(profiles.help("Files written by --profile: before and after"));
     let stored = Arg::new("report").value_name("REPORT").required(true).help("File written by --json");
     let page = Command::new("page").about("Print a stored report as one self-contained page").arg(stored);
     let schema = Command::new("schema").about("Print the JSON Schema of reports");
-    command.subcommands([run, show, compare, page, schema])
+    let agent = AgentArgs::augment_args(Command::new("agent"))
+        .about("Generate parts of runs that `--agents` of another loadtest hands out")
+        .long_about(None);
+    command.subcommands([run, show, capacity(), agent, compare, profile_diff, page, schema])
+}
+
+/// The search for the highest rate, over each scenario that has one.
+fn capacity() -> Command {
+    let mut command = Command::new("capacity")
+        .about("Find the highest rate at which the goals are met")
+        .subcommand_required(true)
+        .arg_required_else_help(true);
+    for name in capacity::SCENARIOS {
+        let Ok(scenario) = Scenario::built_in(name) else { continue };
+        let sub = Settings::augment_args(Command::new(name)).mut_args(|arg| {
+            let id = arg.get_id().as_str();
+            let chosen = ["rate", "depth", "churn_rate", "html"].contains(&id);
+            let hidden = chosen || !scenario.applies(id);
+            arg.hide(hidden)
+        });
+        let about = format!("Find the highest rate of {name} at which the goals are met");
+        let sub = Live::augment_args(sub).mut_arg("profile", |arg| arg.hide(true));
+        command = command.subcommand(CapacityArgs::augment_args(sub).about(about).long_about(None));
+    }
+    command
 }
 
 /// Parses, runs, reports; returns the exit of the process.
@@ -77,15 +122,19 @@ pub(crate) fn main(words: Vec<OsString>) -> Exit {
     };
     let outcome = match matches.subcommand() {
         Some(("compare", matches)) => compare_files(matches),
+        Some(("agent", matches)) => {
+            flags::<AgentArgs>(matches).and_then(|args| serve(&args)).map(|()| Exit::Met)
+        }
+        Some(("capacity", matches)) => search_capacity(matches, &line),
+        Some(("profile-diff", matches)) => compare_profiles(matches),
         Some(("page", matches)) => page(matches),
         Some(("scenario", matches)) => show(matches),
         Some(("schema", _)) => {
             say!("{SCHEMA}");
             Ok(Exit::Met)
         }
-        Some((name, matches)) => {
-            resolve_settings(name, matches).and_then(|(scenario, settings)| run(&scenario, &settings, &line))
-        }
+        Some((name, matches)) => resolve_settings(name, matches)
+            .and_then(|(scenario, settings)| run(&scenario, &settings, matches, &line)),
         None => Ok(Exit::CouldNotRun),
     };
     outcome.unwrap_or_else(|error| {
@@ -96,23 +145,49 @@ pub(crate) fn main(words: Vec<OsString>) -> Exit {
 
 /// Resolves the scenario and its settings, from flags and perhaps a file.
 fn resolve_settings(name: &str, matches: &ArgMatches) -> Result<(Scenario, Settings), RunError> {
-    let flags = Settings::from_arg_matches(matches)
-        .map_err(|error| RunError::new(error.to_string(), "see loadtest --help"))?;
+    let flags = flags::<Settings>(matches)?;
     match matches.try_get_one::<String>("file") {
         Ok(Some(path)) => Scenario::load(path, &flags),
         _ => Ok((Scenario::built_in(name)?, flags)),
     }
 }
 
-fn run(scenario: &Scenario, settings: &Settings, command: &str) -> Result<Exit, RunError> {
+fn run(
+    scenario: &Scenario,
+    settings: &Settings,
+    matches: &ArgMatches,
+    command: &str,
+) -> Result<Exit, RunError> {
+    let (live, outlets) = (flags::<Live>(matches)?, flags::<Outlets>(matches)?);
     let all = scenario.defaults(settings)?;
     for path in all.json.iter().chain(&all.html) {
         json::probe(path)?;
     }
-    let report = measure(scenario, settings, command, &stop_on_signal())?;
+    outlets.check()?;
+    let report = measure_live(scenario, settings, command, &live, &stop_on_signal())?;
     say!("{}", terminal::render(&report));
     store(&all, &report)?;
+    outlets.publish(scenario.name(), report.measured_seconds, &checks::of(&report))?;
     Ok(report.verdict.judgment.exit())
+}
+
+/// The flags of one group.
+fn flags<A: FromArgMatches>(matches: &ArgMatches) -> Result<A, RunError> {
+    A::from_arg_matches(matches).map_err(|error| RunError::new(error.to_string(), "see loadtest --help"))
+}
+
+fn search_capacity(matches: &ArgMatches, line: &str) -> Result<Exit, RunError> {
+    let Some((name, matches)) = matches.subcommand() else { return Ok(Exit::CouldNotRun) };
+    let (scenario, settings) = resolve_settings(name, matches)?;
+    let (args, live) = (flags::<CapacityArgs>(matches)?, flags::<Live>(matches)?);
+    capacity::run(&scenario, &settings, (&args, &live), line, &stop_on_signal())
+}
+
+fn compare_profiles(matches: &ArgMatches) -> Result<Exit, RunError> {
+    let paths: Vec<&String> = matches.get_many("profiles").into_iter().flatten().collect();
+    let [before, after] = paths[..] else { return Ok(Exit::CouldNotRun) };
+    say!("{}", Diff::of(&Folded::load(before)?, &Folded::load(after)?).text());
+    Ok(Exit::Met)
 }
 
 fn show(matches: &ArgMatches) -> Result<Exit, RunError> {
@@ -128,6 +203,10 @@ fn page(matches: &ArgMatches) -> Result<Exit, RunError> {
 }
 
 fn compare_files(matches: &ArgMatches) -> Result<Exit, RunError> {
+    let outlets = flags::<Outlets>(matches)?;
+    outlets.check()?;
+    let conditions = matches.get_many::<String>("fail-if").into_iter().flatten();
+    let conditions = conditions.map(|text| Condition::parse(text)).collect::<Result<Vec<_>, _>>()?;
     let paths: Vec<&String> = matches.get_many("reports").into_iter().flatten().collect();
     let reports = paths
         .iter()
@@ -139,7 +218,10 @@ fn compare_files(matches: &ArgMatches) -> Result<Exit, RunError> {
     if let Some(path) = matches.get_one::<String>("html") {
         json::write(path, &table.page(&reports))?;
     }
-    Ok(Exit::Met)
+    let checks = conditions::judge(&conditions, &reports)?;
+    say!("{}", conditions::text(&checks));
+    outlets.publish("compare", 0.0, &checks)?;
+    Ok(conditions::exit(&checks))
 }
 
 /// A file's name without folder and ending.

@@ -7,6 +7,7 @@
 
 use crate::numbers::{Arrival, Gaps};
 use crate::stamp::Stamp;
+use serde::{Deserialize, Serialize};
 
 /// Violations described in words.
 const EXAMPLES_MAX: usize = 8;
@@ -14,7 +15,7 @@ const EXAMPLES_MAX: usize = 8;
 const ABSENT: u32 = u32::MAX;
 
 /// The counts of a receiver.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Counts {
     /// Delivered for the first time.
     pub(crate) delivered: u64,
@@ -52,7 +53,7 @@ pub(crate) enum Verdict {
 }
 
 /// One worker's check of one flow.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Checker {
     run: u32,
     slots: u16,

@@ -7,12 +7,24 @@ use std::fmt;
 pub struct RunError {
     what: String,
     advice: String,
+    /// The run went on for a while, and its measurement is invalid.
+    is_invalid: bool,
 }
 
 impl RunError {
     /// An error from what is wrong, and what to do about it.
     pub fn new(what: impl Into<String>, advice: impl Into<String>) -> RunError {
-        RunError { what: what.into(), advice: advice.into() }
+        RunError { what: what.into(), advice: advice.into(), is_invalid: false }
+    }
+
+    /// Makes it an error of the measurement: something that it needs went away meanwhile.
+    pub(crate) fn of_measurement(self) -> RunError {
+        RunError { is_invalid: true, ..self }
+    }
+
+    /// Why the measurement is invalid; `None` for one that was never begun.
+    pub(crate) fn invalid(&self) -> Option<&str> {
+        self.is_invalid.then_some(self.what.as_str())
     }
 }
 

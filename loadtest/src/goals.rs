@@ -50,7 +50,11 @@ pub struct Outcome {
 }
 
 /// The names, for messages.
-const NAMES: &str = "p50 p90 p99 p999 p9999 max connect-p99 rate loss violations ready cpu memory throughput";
+pub(crate) const NAMES: &str =
+    "p50 p90 p99 p999 p9999 max connect-p99 rate loss violations ready cpu memory throughput";
+
+/// What values look like.
+pub(crate) const VALUES: &str = "times look like 5ms, ratios like 0.99, sizes like 512 or 8KiB";
 
 impl Goal {
     /// Reads `name=value`.
@@ -60,24 +64,8 @@ impl Goal {
     pub(crate) fn parse(text: &str) -> Result<Goal, RunError> {
         let wrong = |advice: &str| RunError::new(format!("goal `{text}` makes no sense"), advice);
         let (name, value) = text.split_once('=').ok_or_else(|| wrong("write it like p99=5ms or loss=0"))?;
-        let measure = match name.trim() {
-            "max" => Measure::LatencyMax,
-            "rate" => Measure::Rate,
-            "loss" => Measure::Loss,
-            "violations" => Measure::Violations,
-            "ready" => Measure::Ready,
-            "cpu" => Measure::Cpu,
-            "memory" => Measure::Memory,
-            "throughput" => Measure::Throughput,
-            name => match name.strip_prefix("connect-") {
-                Some(rest) => Measure::Connect(percentile(rest).ok_or_else(|| wrong(NAMES))?),
-                None => {
-                    Measure::Latency(percentile(name).ok_or_else(|| wrong(&format!("goals are: {NAMES}")))?)
-                }
-            },
-        };
-        let bound = bound(measure, value.trim())
-            .ok_or_else(|| wrong("times look like 5ms, ratios like 0.99, sizes like 512 or 8KiB"))?;
+        let measure = Measure::named(name.trim()).ok_or_else(|| wrong(&format!("goals are: {NAMES}")))?;
+        let bound = measure.value(value.trim()).ok_or_else(|| wrong(VALUES))?;
         Ok(Goal { text: text.to_owned(), measure, bound })
     }
 
@@ -91,13 +79,53 @@ impl Goal {
 
     /// Formats a measured value in the goal's unit.
     pub(crate) fn format(&self, found: f64) -> String {
+        self.measure.format(found)
+    }
+}
+
+impl Measure {
+    /// The measure of this name.
+    pub(crate) fn named(name: &str) -> Option<Measure> {
+        Some(match name {
+            "max" => Measure::LatencyMax,
+            "rate" => Measure::Rate,
+            "loss" => Measure::Loss,
+            "violations" => Measure::Violations,
+            "ready" => Measure::Ready,
+            "cpu" => Measure::Cpu,
+            "memory" => Measure::Memory,
+            "throughput" => Measure::Throughput,
+            name => match name.strip_prefix("connect-") {
+                Some(rest) => Measure::Connect(percentile(rest)?),
+                None => Measure::Latency(percentile(name)?),
+            },
+        })
+    }
+
+    /// Formats a value in the measure's unit.
+    pub(crate) fn format(self, found: f64) -> String {
         use crate::report::units::{bytes, nanos, number};
-        match self.measure {
+        match self {
             Measure::Latency(_) | Measure::LatencyMax | Measure::Connect(_) | Measure::Cpu => nanos(found),
             Measure::Memory => bytes(found),
             Measure::Rate | Measure::Ready => format!("{found:.4}"),
             Measure::Loss | Measure::Violations | Measure::Throughput => number(found),
         }
+    }
+
+    /// Reads a value in the measure's unit.
+    pub(crate) fn value(self, text: &str) -> Option<f64> {
+        let value = match self {
+            Measure::Latency(_) | Measure::LatencyMax | Measure::Connect(_) | Measure::Cpu => {
+                text.parse::<Span>().ok()?.0.as_nanos() as f64
+            }
+            Measure::Memory => size(text)?,
+            _ => match text.strip_suffix('%') {
+                Some(percent) => percent.parse::<f64>().ok()? / 100.0,
+                None => text.parse().ok()?,
+            },
+        };
+        (value.is_finite() && value >= 0.0).then_some(value)
     }
 }
 
@@ -106,20 +134,6 @@ fn percentile(name: &str) -> Option<u32> {
     let digits = name.strip_prefix('p').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
     let padded = format!("{digits:0<5}");
     (2..=5).contains(&digits.len()).then(|| padded.parse().ok())?
-}
-
-fn bound(measure: Measure, value: &str) -> Option<f64> {
-    let bound = match measure {
-        Measure::Latency(_) | Measure::LatencyMax | Measure::Connect(_) | Measure::Cpu => {
-            value.parse::<Span>().ok()?.0.as_nanos() as f64
-        }
-        Measure::Memory => size(value)?,
-        _ => match value.strip_suffix('%') {
-            Some(percent) => percent.parse::<f64>().ok()? / 100.0,
-            None => value.parse().ok()?,
-        },
-    };
-    (bound.is_finite() && bound >= 0.0).then_some(bound)
 }
 
 fn size(value: &str) -> Option<f64> {

@@ -55,6 +55,39 @@ pub(crate) fn merge(into: &mut Histogram<u64>, other: &Histogram<u64>) {
     let _ = into.add(other);
 }
 
+/// Histograms between processes: their values with their counts, so that nothing is lost.
+pub(crate) mod wire {
+    use hdrhistogram::Histogram;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    struct Wire {
+        digits: u8,
+        counts: Vec<(u64, u64)>,
+    }
+
+    pub(crate) fn serialize<S: Serializer>(
+        histogram: &Histogram<u64>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let counts =
+            histogram.iter_recorded().map(|value| (value.value_iterated_to(), value.count_at_value()));
+        Wire { digits: histogram.sigfig(), counts: counts.collect() }.serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Histogram<u64>, D::Error> {
+        use serde::de::Error;
+        let Wire { digits, counts } = Wire::deserialize(deserializer)?;
+        let mut histogram = Histogram::new(digits).map_err(D::Error::custom)?;
+        for (value, count) in counts {
+            histogram.record_n(value, count).map_err(D::Error::custom)?;
+        }
+        Ok(histogram)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,6 +103,24 @@ mod tests {
         let mut none = growing();
         record_open(&mut none, (5, 5), 0, |_| true, 9);
         assert!(none.is_empty());
+    }
+
+    #[test]
+    fn what_comes_from_another_process_adds_up_as_if_it_were_from_this_one() {
+        #[derive(serde::Serialize, serde::Deserialize)]
+        struct Message(#[serde(with = "wire")] Histogram<u64>);
+        let (mut here, mut there) = (growing(), growing());
+        (0..5000_u64).for_each(|at| record(&mut here, at * at * 7));
+        (0..5000_u64).for_each(|at| record(&mut there, at * 1_000_003));
+        let mut together = fresh(3);
+        [&here, &there].into_iter().for_each(|histogram| merge(&mut together, histogram));
+        let mut merged = fresh(3);
+        for histogram in [here, there] {
+            let text = serde_json::to_string(&Message(histogram)).unwrap();
+            merge(&mut merged, &serde_json::from_str::<Message>(&text).unwrap().0);
+        }
+        assert_eq!(merged, together);
+        assert_eq!((merged.max(), merged.min(), merged.len()), (together.max(), together.min(), 10_000));
     }
 
     #[test]

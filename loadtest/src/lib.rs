@@ -21,20 +21,27 @@
 #[doc(hidden)]
 pub mod output;
 
+mod agents;
 mod backend;
+mod capacity;
 mod cli;
 mod client;
+mod clock;
 mod conservation;
 mod error;
+mod exporter;
 mod goals;
 mod histogram;
 mod http;
 pub mod limits;
+mod load;
 mod measure;
 mod monitor;
 mod numbers;
+mod outlets;
 mod permutation;
 mod plan;
+mod profile;
 mod progress;
 pub mod report;
 mod run;

@@ -48,7 +48,7 @@ pub fn raise_descriptors() -> u64 {
 /// # Errors
 /// The sum, and what to change.
 pub(crate) fn check_descriptors(plan: &RunPlan, limit: u64) -> Result<(), RunError> {
-    let connections = u64::from(plan.connections_total());
+    let connections = u64::from(plan.connections_here());
     let duties = plan.duties();
     let largest = duties.iter().map(|duty| u64::from(duty.count())).max().unwrap_or(0);
     let too_few = |table: &str, beside: u64| {
@@ -98,7 +98,7 @@ pub(crate) fn check_descriptors(plan: &RunPlan, limit: u64) -> Result<(), RunErr
 /// all of `plan`.
 pub(crate) fn one_table_is_too_small(plan: &RunPlan, limit: u64) -> bool {
     let (http, beside) = beside_epoll(plan);
-    u64::from(plan.connections_total()) + http + beside > limit
+    u64::from(plan.connections_here()) + http + beside > limit
 }
 
 /// Descriptors of HTTP connections, and those that are neither these nor measured connections,

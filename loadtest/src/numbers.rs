@@ -5,6 +5,7 @@
 //! either fills a remembered gap (then it came late) or has come before. Memory is four bytes a
 //! stream, which the owner keeps, and a bounded set of gaps.
 
+use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 
 /// At most so many gaps are remembered; further ones are never filled.
@@ -24,7 +25,7 @@ pub(crate) enum Arrival {
 }
 
 /// The numbers that are missing from some streams.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Gaps {
     open: HashSet<(u32, u16, u32)>,
     forgotten: u64,

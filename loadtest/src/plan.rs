@@ -1,8 +1,10 @@
 //! A fully resolved run: every number and every flow. Made by `scenario` from the settings, read by
 //! everything else.
 
+use crate::load::Load;
 use crate::permutation::Permutation;
 use crate::schedule::Rate;
+use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -76,12 +78,12 @@ pub(crate) enum Route {
 }
 
 /// When the next operation happens.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Pace {
     /// `depth` at once, the next when all of them are answered.
     Closed { depth: u16 },
     /// By the clock.
-    Open { rate: Rate },
+    Open { load: Load },
 }
 
 /// One stream of operations through the measured connections.
@@ -276,6 +278,23 @@ pub(crate) struct Machinery {
     pub(crate) http_pipeline: usize,
     /// Workers that push.
     pub(crate) http_workers: u32,
+    /// The part of the workers that this process has; `None`: all.
+    pub(crate) part: Option<Part>,
+}
+
+/// One of several processes that share the workers of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) index: u32,
+    /// Processes; the workers are a multiple of them.
+    pub(crate) of: u32,
+}
+
+impl Part {
+    /// Whether worker `number` of `workers` belongs to it.
+    fn has(self, number: u32, workers: u32) -> bool {
+        number / (workers / self.of.max(1)).max(1) == self.index
+    }
 }
 
 /// The run.
@@ -307,20 +326,39 @@ impl RunPlan {
         stage + 1 >= self.stages.len()
     }
 
+    /// The name of a flow: its kind, or its stage where there are several, or both.
+    pub(crate) fn flow_name(&self, flow: &FlowPlan) -> String {
+        let is_alone = self.flows.iter().filter(|other| other.stage == flow.stage).count() == 1;
+        match self.stages.get(flow.stage) {
+            Some(stage) if self.stages.len() > 1 && is_alone => stage.name.clone(),
+            Some(stage) if self.stages.len() > 1 => format!("{} {}", stage.name, flow.kind.name()),
+            _ => flow.kind.name().to_owned(),
+        }
+    }
+
     /// Connections of all roles.
     pub(crate) fn connections_total(&self) -> u32 {
         self.connections + self.slow_connections + self.churn.map_or(0, |churn| churn.connections)
     }
 
-    /// The workers of the run, each with its role and share.
+    /// Connections of all roles in this process.
+    pub(crate) fn connections_here(&self) -> u32 {
+        self.duties().iter().map(Duty::count).sum()
+    }
+
+    /// The workers of the run that are in this process, each with its role and share.
     pub(crate) fn duties(&self) -> Vec<Duty> {
         let mut duties = Vec::new();
         let workers = self.machinery.workers;
-        for number in 0..workers {
+        let part = self.machinery.part;
+        let here = |number: &u32| part.is_none_or(|part| part.has(*number, workers));
+        // What is one worker's is the first process's.
+        let first_here = part.is_none_or(|part| part.index == 0);
+        for number in (0..workers).filter(here) {
             duties.push(Duty { role: Role::Measured, first: number, step: workers, end: self.connections });
         }
         let slow_end = self.connections + self.slow_connections;
-        if self.slow_connections > 0 {
+        if self.slow_connections > 0 && first_here {
             duties.push(Duty { role: Role::Slow, first: self.connections, step: 1, end: slow_end });
         }
         if let Some(churn) = self.churn {
@@ -329,7 +367,8 @@ impl RunPlan {
                 duties.clear();
             }
             let end = slow_end + churn.connections;
-            for number in 0..churners {
+            let own = |number: &u32| if churners == 1 { first_here } else { here(number) };
+            for number in (0..churners).filter(own) {
                 duties.push(Duty { role: Role::Churn, first: slow_end + number, step: churners, end });
             }
         }
@@ -338,7 +377,7 @@ impl RunPlan {
 }
 
 /// The purpose of a worker's connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Role {
     /// Carry the flows and are checked.
     Measured,
@@ -349,7 +388,7 @@ pub(crate) enum Role {
 }
 
 /// A worker's role and its connections: `first`, `first + step`, … below `end`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Duty {
     pub(crate) role: Role,
     pub(crate) first: u32,
@@ -416,6 +455,16 @@ mod tests {
             assert_eq!(duties.iter().map(Duty::count).sum::<u32>(), end);
             for duty in &duties {
                 assert!((0..duty.count()).all(|local| duty.local(duty.global(local)) == Some(local)));
+            }
+        }
+    }
+
+    #[test]
+    fn processes_share_the_workers_without_gap_or_overlap() {
+        for (workers, of) in [(1, 1), (6, 1), (6, 2), (6, 3), (6, 6)] {
+            for number in 0..workers {
+                let owners = (0..of).filter(|index| Part { index: *index, of }.has(number, workers));
+                assert_eq!(owners.count(), 1, "worker {number} of {workers} in {of}");
             }
         }
     }

@@ -1,12 +1,9 @@
-//! The open-loop schedule: when each operation is meant to happen, fixed before the first one does.
+//! The open-loop schedule of one rate: when each operation is meant to happen, fixed before the
+//! first one does.
 //!
-//! Operation `i` of a flow is due at `start + i / rate`, whatever the server does. Latency is
-//! counted from there, so a stall of the server shows in every operation that it delayed (no
-//! coordinated omission).
-//!
-//! Operations go round the senders: in round `r`, the sender at position `p` of `total` does
-//! operation `r × total + p`. A sender therefore does one operation a round, and its own sequence
-//! number is the round.
+//! Operation `i` is due at `start + i / rate`, whatever the server does. Latency is counted from
+//! there, so a stall of the server shows in every operation that it delayed (no coordinated
+//! omission). Rates that change, and arrivals that are not even, are in `load`.
 
 /// Nanoseconds in a second.
 pub(crate) const SECOND: u64 = 1_000_000_000;
@@ -30,18 +27,17 @@ impl Rate {
     }
 }
 
-/// The intended times of one flow.
+/// Evenly spaced times.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Schedule {
     start: u64,
     rate: Rate,
-    total: u64,
 }
 
 impl Schedule {
-    /// Begins at `start` (ns on the run's clock) with `total` senders.
-    pub(crate) fn new(start: u64, rate: Rate, total: u64) -> Schedule {
-        Schedule { start, rate, total: total.max(1) }
+    /// Begins at `start`, in ns on the run's clock.
+    pub(crate) fn new(start: u64, rate: Rate) -> Schedule {
+        Schedule { start, rate }
     }
 
     /// When operation `index` is due.
@@ -50,16 +46,6 @@ impl Schedule {
         // drift.
         let offset = u128::from(index) * 1_000_000_000_000 / u128::from(self.rate.milli);
         self.start.saturating_add(u64::try_from(offset).unwrap_or(u64::MAX))
-    }
-
-    /// When the sender at `position` is due for the `round`-th time.
-    pub(crate) fn intended_round(&self, round: u32, position: u32) -> u64 {
-        self.intended(u64::from(round) * self.total + u64::from(position))
-    }
-
-    /// Operations due in `[from, to)`: what was offered.
-    pub(crate) fn offered(&self, from: u64, to: u64) -> u64 {
-        self.due_before(to).saturating_sub(self.due_before(from))
     }
 
     /// The number of operations whose intended time is before `time`.
@@ -75,34 +61,26 @@ mod tests {
 
     #[test]
     fn an_odd_rate_does_not_drift() {
-        let schedule = Schedule::new(7, Rate::new(3.0).unwrap(), 1);
+        let schedule = Schedule::new(7, Rate::new(3.0).unwrap());
         assert_eq!(schedule.intended(0), 7);
         assert_eq!(schedule.intended(1), 7 + 333_333_333);
         assert_eq!(schedule.intended(3_000_000_000), 7 + 1_000_000_000 * SECOND);
     }
 
     #[test]
-    fn offered_counts_the_intended_times_in_the_window() {
+    fn what_is_due_is_counted_by_the_intended_times() {
         for rate in [0.5, 1.0, 3.0, 777.7, 1e6] {
-            let schedule = Schedule::new(5, Rate::new(rate).unwrap(), 1);
+            let schedule = Schedule::new(5, Rate::new(rate).unwrap());
             for (from, to) in [(0, 5), (5, 6), (5, 2 * SECOND), (SECOND / 3, 2 * SECOND + 1)] {
                 let count = (0..2_100_000_u64)
                     .map(|i| schedule.intended(i))
                     .take_while(|due| *due < to)
                     .filter(|due| *due >= from)
                     .count() as u64;
-                assert_eq!(schedule.offered(from, to), count, "rate {rate} window {from}..{to}");
+                let found = schedule.due_before(to) - schedule.due_before(from);
+                assert_eq!(found, count, "rate {rate} window {from}..{to}");
             }
         }
-    }
-
-    #[test]
-    fn senders_take_turns_and_their_sequence_is_the_round() {
-        let schedule = Schedule::new(0, Rate::new(1000.0).unwrap(), 4);
-        let mut all: Vec<u64> =
-            (0..3).flat_map(|r| (0..4).map(move |p| schedule.intended_round(r, p))).collect();
-        all.sort_unstable();
-        assert_eq!(all, (0..12).map(|i| schedule.intended(i)).collect::<Vec<_>>());
     }
 
     #[test]

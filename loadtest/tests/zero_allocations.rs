@@ -115,6 +115,7 @@ fn workers_allocate_nothing_per_message() {
         "echo -c 10 --depth 16 --backend auto",
         "echo -c 10 --rate 5000 --size 1000",
         "echo -c 10 --depth 4 --transport ws",
+        "echo -c 10 --rate 2000:30ms,5000 --arrivals poisson",
         "push -c 10 --rate 1000",
         "push -c 12 --batch 4 --by keys",
         "room -c 12 --room-size 4 --rate 500",

@@ -27,7 +27,7 @@ const MORE_FIELDS: &[(&str, usize)] = &[
     ("loadtest RunPlan", 14),
     ("loadtest Sample", 13),
     ("loadtest Server", 15),
-    ("loadtest Settings", 61),
+    ("loadtest Settings", 62),
     ("loadtest StageReport", 17),
     ("loadtest Worker", 18),
     ("loadtest/hostile Counts", 14),

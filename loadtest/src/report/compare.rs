@@ -138,8 +138,8 @@ pub(crate) fn refuse_unlike(reports: &[(String, Report)]) -> Result<(), RunError
 fn asked(report: &Report) -> Vec<(String, String)> {
     let mut all = vec![("connections".to_owned(), number(report.connect.asked as f64))];
     for flow in &report.flows {
-        let Flow { name, pace, payload_size, fan_out, .. } = flow;
-        all.push((format!("{name}: pace"), pace.clone()));
+        let Flow { name, course, payload_size, fan_out, .. } = flow;
+        all.push((format!("{name}: pace"), course.pace.clone()));
         all.push((format!("{name}: payload"), format!("{payload_size} B")));
         all.push((format!("{name}: receivers"), number(*fan_out)));
     }
@@ -171,7 +171,7 @@ fn known(latency: &Latency, percentile: u32) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::FlowReport;
+    use crate::report::{CourseReport, FlowReport};
 
     #[test]
     fn ratios_are_to_the_first() {
@@ -194,7 +194,11 @@ mod tests {
     fn what_was_not_asked_alike_is_said_and_other_scenarios_are_refused() {
         let report = |scenario: &str, pace: &str, payload_size| Report {
             scenario: scenario.to_owned(),
-            flows: vec![FlowReport { pace: pace.to_owned(), payload_size, ..FlowReport::default() }],
+            flows: vec![FlowReport {
+                course: CourseReport { pace: pace.to_owned(), steps: Vec::new() },
+                payload_size,
+                ..FlowReport::default()
+            }],
             ..Report::default()
         };
         let base = ("a".to_owned(), report("echo", "open, 100/s", 64));

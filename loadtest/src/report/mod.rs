@@ -3,9 +3,13 @@
 
 #![expect(missing_docs, reason = "the schema describes the fields")]
 
+pub(crate) mod annotations;
 pub(crate) mod build;
+pub(crate) mod checks;
 pub(crate) mod compare;
+pub(crate) mod conditions;
 pub mod json;
+pub(crate) mod junit;
 pub mod page;
 pub mod stages;
 pub mod terminal;
@@ -22,7 +26,7 @@ use std::collections::BTreeMap;
 pub const SCHEMA: &str = include_str!("../../schema/report.json");
 /// Version of the schema. A major changes what a field means, or takes one away; a minor adds
 /// fields.
-pub const SCHEMA_VERSION: &str = "1.0";
+pub const SCHEMA_VERSION: &str = "1.1";
 
 /// Whether this program reads a report of schema `version`: of the same major.
 pub fn is_readable(version: &str) -> bool {
@@ -92,6 +96,10 @@ pub struct Verdict {
     pub stalled: String,
     pub generator_bound: bool,
     pub generator_reasons: Vec<String>,
+    /// With agents: latencies from one to another may be wrong by so much, in ns, because their
+    /// clocks are compared by round trips.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock_uncertainty: Option<u64>,
 }
 
 impl Report {
@@ -270,7 +278,8 @@ pub struct FlowReport {
     pub name: String,
     /// Length of the window that its rates are over.
     pub seconds: f64,
-    pub pace: String,
+    #[serde(flatten)]
+    pub course: CourseReport,
     pub payload_size: usize,
     /// Receivers of one operation.
     pub fan_out: f64,
@@ -287,6 +296,36 @@ pub struct FlowReport {
     pub answer: Option<Latency>,
     pub lag: Latency,
     pub conservation: Conservation,
+}
+
+/// The rates that a flow was offered at.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CourseReport {
+    /// In words.
+    pub pace: String,
+    /// Where the rate changed: what was found in each step.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepReport>,
+}
+
+/// One step of a course. What was intended in it counts in it, whenever it was delivered.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StepReport {
+    /// Seconds since the measured window began.
+    pub from: f64,
+    pub to: f64,
+    /// Operations a second that were asked for at its two ends.
+    pub rates: [f64; 2],
+    /// Operations a second that were due, and that were sent.
+    pub offered: f64,
+    pub sent: f64,
+    /// Deliveries a second of what was sent in it.
+    pub delivered: f64,
+    /// Delivered over offered.
+    pub ratio: f64,
+    pub latency: Latency,
 }
 
 /// The counts of all messages, warm-up and settling included.

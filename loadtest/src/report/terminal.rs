@@ -96,7 +96,7 @@ fn flows(report: &Report, out: &mut String) {
     let row = |flow: &super::FlowReport| {
         vec![
             flow.name.clone(),
-            flow.pace.clone(),
+            flow.course.pace.clone(),
             flow.offered.map_or_else(|| "–".to_owned(), number),
             number(flow.sent),
             number(flow.fan_out),
@@ -117,6 +117,24 @@ fn flows(report: &Report, out: &mut String) {
         }
     }
     table(out, &[&["from intended time"], LATENCY_HEAD.as_slice()].concat(), &rows);
+    report.flows.iter().for_each(|flow| steps(flow, out));
+}
+
+/// The steps of a flow, where its rate changed.
+fn steps(flow: &super::FlowReport, out: &mut String) {
+    if flow.course.steps.is_empty() {
+        return;
+    }
+    let row = |step: &super::StepReport| {
+        let [from, to] = step.rates.map(number);
+        let asked = if from == to { from } else { format!("{from}–{to}") };
+        let time = format!("{} step at {:.1} s", flow.name, step.from);
+        let rates = [asked, number(step.sent), number(step.delivered), percent(step.ratio)];
+        let latency = latency_cells(&step.latency);
+        [vec![time], rates.to_vec(), [&latency[..3], &latency[5..]].concat()].concat()
+    };
+    let head = ["", "asked/s", "sent/s", "delivered/s", "achieved", "p50", "p90", "p99", "max"];
+    table(out, &head, &flow.course.steps.iter().map(row).collect::<Vec<_>>());
 }
 
 fn requests(report: &Report, out: &mut String) {
@@ -264,6 +282,10 @@ fn verdicts(report: &Report, out: &mut String) {
     }
     if !verdict.stalled.is_empty() {
         let _ = writeln!(out, "  stalled: {}", verdict.stalled);
+    }
+    if let Some(uncertainty) = verdict.clock_uncertainty {
+        let uncertainty = nanos(uncertainty as f64);
+        let _ = writeln!(out, "  clocks: latencies from one agent to another are known to ± {uncertainty}");
     }
     if !verdict.invalid.is_empty() {
         let _ = writeln!(out, "  measurement: INVALID: {}", verdict.invalid.join("; "));

@@ -5,29 +5,31 @@
 //!   preflight ─► workers connect ─► each stage: warm-up, window ─► settle ─► finish ─► results
 //! ```
 
+mod pool;
 mod stages;
 mod watcher;
 
+pub(crate) use pool::WorkerPool;
+
+use crate::agents::{AgentState, Connected};
 use crate::backend::{self, BackendContext};
-use crate::client::goim::Goim;
-use crate::client::raw::{Raw, WebSocketRaw};
-use crate::client::websocket::Upgrade;
+use crate::clock::RunClock;
 use crate::error::RunError;
+use crate::exporter::{Exporter, Figures, FlowFigures};
 use crate::histogram::{fresh, merge};
 use crate::limits;
 use crate::monitor::{self, Usage, Watched};
-use crate::plan::{ProtocolKind, Role, RunPlan};
+use crate::plan::{Role, RunPlan};
+use crate::profile::{Folded, Profiler};
 use crate::progress::Progress;
 use crate::report::{Sample, Second};
+use crate::worker::WorkerResult;
 use crate::worker::control::{Control, Gauges, Interval, Window};
-use crate::worker::{Assignment, WorkerResult};
 use hdrhistogram::Histogram;
-use netpoll::MonotonicClock;
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use watcher::Watcher;
@@ -50,6 +52,9 @@ pub(crate) struct RunOutput {
     pub(crate) interrupted: bool,
     /// The server does not listen any more, and every connection is lost.
     pub(crate) server_gone: bool,
+    /// The server's stacks, or why there are none; where they were asked for.
+    pub(crate) profile: Option<Result<Folded, RunError>>,
+    pub(crate) agents: Vec<AgentState>,
 }
 
 /// What the coordinator saw of one stage.
@@ -80,23 +85,22 @@ pub(crate) struct Usages {
     pub(crate) after: Usage,
 }
 
-/// What is watched in addition to the workers.
+/// What is watched in addition to the workers, and how it is shown.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Watch {
     pub(crate) server_pid: Option<i32>,
     pub(crate) metrics: Option<SocketAddr>,
     pub(crate) quiet: bool,
-}
-
-struct WorkerPool {
-    gauges: Vec<Arc<Gauges>>,
-    threads: Vec<JoinHandle<Result<Vec<WorkerResult>, RunError>>>,
-    intervals: Vec<mpsc::Receiver<Interval>>,
+    /// Where figures are served while the run lasts.
+    pub(crate) metrics_listen: Option<String>,
+    /// The stacks of the server are recorded while traffic flows.
+    pub(crate) profile: bool,
 }
 
 struct Run<'a> {
     plan: Arc<RunPlan>,
     control: Arc<Control>,
-    clock: MonotonicClock,
+    clock: RunClock,
     pool: WorkerPool,
     watcher: Watcher,
     context: BackendContext,
@@ -117,12 +121,22 @@ struct Run<'a> {
 ///
 /// # Errors
 /// The reason why it could not run.
-pub(crate) fn execute(plan: RunPlan, watch: &Watch, stop: &AtomicBool) -> Result<RunOutput, RunError> {
+pub(crate) fn execute(
+    plan: RunPlan,
+    watch: &Watch,
+    agents: Vec<Connected>,
+    stop: &AtomicBool,
+) -> Result<RunOutput, RunError> {
+    if watch.profile {
+        Profiler::check()?;
+    }
     let limit = limits::raise_descriptors();
-    backend::check(plan.machinery.backend)?;
-    limits::check_descriptors(&plan, limit)?;
-    // Past the kernel, only the workers reach the server.
-    if plan.machinery.link.is_none() {
+    if agents.is_empty() {
+        backend::check(plan.machinery.backend)?;
+        limits::check_descriptors(&plan, limit)?;
+    }
+    // Past the kernel, only the workers reach the server; so do agents.
+    if plan.machinery.link.is_none() && agents.is_empty() {
         reach("server", plan.endpoints.server)?;
     }
     if let Some(http) = plan.endpoints.http {
@@ -141,8 +155,13 @@ pub(crate) fn execute(plan: RunPlan, watch: &Watch, stop: &AtomicBool) -> Result
     let before = server.read();
     let control = Arc::new(Control::new(plan.stages.len()));
     let watcher = Watcher::new(server, watch.metrics);
-    let (plan, clock) = (Arc::new(plan), MonotonicClock::start());
-    let pool = start(&plan, &control, clock, &context)?;
+    let (plan, clock) = (Arc::new(plan), RunClock::start());
+    let exporter = watch.metrics_listen.as_deref().map(|address| exporter(address, &plan)).transpose()?;
+    let mut pool = match agents.is_empty() {
+        true => WorkerPool::start(&plan, &control, clock, &context)?,
+        false => WorkerPool::of_agents(agents, &plan, &control, clock)?,
+    };
+    pool.exporter = exporter;
     let mut run = Run {
         plan,
         control,
@@ -160,14 +179,16 @@ pub(crate) fn execute(plan: RunPlan, watch: &Watch, stop: &AtomicBool) -> Result
     };
     run.connect();
     let mut usage = Usages { before, connected: run.watcher.read(), after: Usage::default() };
+    let profiler = watch.profile.then(|| Profiler::start(run.watcher.pids()));
     for stage in 0..run.plan.stages.len() {
         if stage == 0 || !run.stopped() {
             run.stage(stage);
         }
     }
     usage.after = run.watcher.read();
+    let profile = profiler.map(|profiler| profiler.and_then(Profiler::finish));
     let metrics = deltas(metrics_before, watch.metrics);
-    run.finish(usage, metrics)
+    Ok(RunOutput { profile, ..run.finish(usage, metrics)? })
 }
 
 /// The address by which this machine's kernel knows the server's process: past it, only the control
@@ -188,6 +209,21 @@ fn reach(flag: &str, address: SocketAddr) -> Result<(), RunError> {
     }
 }
 
+/// Serves the figures of a run.
+fn exporter(address: &str, plan: &RunPlan) -> Result<Exporter, RunError> {
+    let flows = plan.flows.iter().map(|flow| FlowFigures::named(plan.flow_name(flow))).collect();
+    let scenario = plan.scenario.to_owned();
+    Exporter::start(address, Figures { scenario, flows, ..Figures::default() })
+}
+
+fn add(figures: &mut FlowFigures, interval: &Interval) {
+    figures.operations += interval.operations;
+    figures.late += interval.late;
+    figures.owed += interval.sent;
+    figures.delivered += interval.delivered;
+    figures.record(&interval.latency);
+}
+
 fn deltas(before: BTreeMap<String, f64>, address: Option<SocketAddr>) -> BTreeMap<String, [f64; 2]> {
     let after = address.map(monitor::metrics::scrape).unwrap_or_default();
     after
@@ -196,75 +232,9 @@ fn deltas(before: BTreeMap<String, f64>, address: Option<SocketAddr>) -> BTreeMa
         .collect()
 }
 
-fn start(
-    plan: &Arc<RunPlan>,
-    control: &Arc<Control>,
-    clock: MonotonicClock,
-    context: &BackendContext,
-) -> Result<WorkerPool, RunError> {
-    let (senders, intervals): (Vec<_>, Vec<_>) = plan.flows.iter().map(|_| mpsc::channel()).unzip();
-    let mut pool = WorkerPool { gauges: Vec::new(), threads: Vec::new(), intervals };
-    let duties = plan.duties();
-    let count = backend::threads(plan.machinery.backend, plan.machinery.threads, duties.len());
-    let mut assignments: Vec<Vec<Assignment>> = (0..count).map(|_| Vec::new()).collect();
-    for (number, duty) in duties.into_iter().enumerate() {
-        let gauges = Arc::new(Gauges::default());
-        pool.gauges.push(gauges.clone());
-        assignments[number % count].push(Assignment {
-            plan: plan.clone(),
-            duty,
-            counts_thread: number < count,
-            control: control.clone(),
-            gauges,
-            clock,
-            context: context.clone(),
-            intervals: senders.clone(),
-        });
-    }
-    for (number, assigned) in assignments.into_iter().enumerate() {
-        let plan = plan.clone();
-        let work = move || {
-            let pin = &plan.machinery.pin;
-            if let Some(cpu) = pin.get(number % pin.len().max(1)) {
-                netpoll::pin_current_thread(*cpu).map_err(|error| {
-                    RunError::new(
-                        format!("cannot pin a worker to processor {cpu}: {error}"),
-                        "check --pin against nproc",
-                    )
-                })?;
-            }
-            work_by_protocol(&plan, assigned)
-        };
-        let thread = std::thread::Builder::new().name(format!("loadtest-{number}")).spawn(work);
-        pool.threads.push(thread.map_err(|error| {
-            RunError::new(format!("cannot start thread {number}: {error}"), "lower --workers or --threads")
-        })?);
-    }
-    Ok(pool)
-}
-
-/// Chooses the protocol; the backend is chosen by [`backend::work`].
-fn work_by_protocol(plan: &RunPlan, assigned: Vec<Assignment>) -> Result<Vec<WorkerResult>, RunError> {
-    let kind = plan.machinery.backend;
-    let path = plan.endpoints.websocket_path.clone();
-    let upgrade = Upgrade { path, host: plan.endpoints.server_name.clone() };
-    match plan.protocol {
-        ProtocolKind::Raw => {
-            let size = plan.flows.first().map_or(crate::stamp::STAMP_SIZE, |flow| flow.payload_size);
-            backend::work(kind, &Raw { size }, assigned)
-        }
-        ProtocolKind::WebSocketRaw => backend::work(kind, &WebSocketRaw { upgrade }, assigned),
-        ProtocolKind::Goim => {
-            let upgrade = plan.websocket.then_some(upgrade);
-            let protocol = Goim { identity: Arc::new(plan.identity.clone()), upgrade, run: plan.run };
-            backend::work(kind, &protocol, assigned)
-        }
-    }
-}
-
 impl Run<'_> {
     fn now(&self) -> u64 {
-        self.clock.now().as_nanos()
+        self.clock.now()
     }
 
     fn sum(&self, of: fn(&Gauges) -> &AtomicU64) -> u64 {
@@ -298,6 +268,7 @@ impl Run<'_> {
     fn look(&mut self) {
         std::thread::sleep(LOOK_EVERY);
         self.collect();
+        self.export();
         let now = self.now();
         if self.watcher.is_due(now) {
             self.sample(now);
@@ -305,8 +276,11 @@ impl Run<'_> {
     }
 
     fn collect(&mut self) {
-        for (flow, receiver) in self.plan.flows.iter().zip(&self.pool.intervals) {
+        for (index, (flow, receiver)) in self.plan.flows.iter().zip(&self.pool.intervals).enumerate() {
             while let Ok(interval) = receiver.try_recv() {
+                if let Some(exporter) = &self.pool.exporter {
+                    exporter.update(|figures| add(&mut figures.flows[index], &interval));
+                }
                 let entry = self.seconds.entry((flow.stage, interval.second));
                 let (second, latency) = entry.or_insert_with(|| (Second::default(), fresh(2)));
                 second.second = interval.second;
@@ -315,6 +289,20 @@ impl Run<'_> {
                 merge(latency, &interval.latency);
             }
         }
+    }
+
+    /// Serves the present figures.
+    fn export(&self) {
+        let Some(exporter) = &self.pool.exporter else { return };
+        let stage = self.control.started().checked_sub(1).map(|stage| &self.plan.stages[stage].name);
+        let (owed, delivered) = (self.sum(|gauges| &gauges.owed), self.sum(|gauges| &gauges.delivered));
+        exporter.update(|figures| {
+            figures.stage = stage.map_or_else(|| "connect".to_owned(), String::clone);
+            figures.connections_ready = self.sum(|gauges| &gauges.ready);
+            figures.connections_failed = self.sum(|gauges| &gauges.failed);
+            figures.in_flight = owed.saturating_sub(delivered);
+            figures.unanswered = self.sum(|gauges| &gauges.unanswered);
+        });
     }
 
     fn sample(&mut self, now: u64) {
@@ -352,8 +340,10 @@ impl Run<'_> {
         self.control.finish.store(true, Relaxed);
         let threads = std::mem::take(&mut self.pool.threads);
         let mut results = Vec::new();
-        for thread in threads {
-            let result = thread.join().map_err(|_| {
+        // All have ended before an error of one is looked at.
+        let joined: Vec<_> = threads.into_iter().map(JoinHandle::join).collect();
+        for result in joined {
+            let result = result.map_err(|_| {
                 RunError::new(
                     "a worker panicked",
                     "that is a bug in loadtest; please report it with the message above",
@@ -381,6 +371,8 @@ impl Run<'_> {
             metrics,
             interrupted: self.stop.load(Relaxed),
             server_gone: self.gone,
+            profile: None,
+            agents: self.pool.agents(),
         })
     }
 }

@@ -45,7 +45,8 @@ impl Run<'_> {
     fn traffic(&mut self, stage: usize) -> StageOutput {
         let plan = self.plan.stages[stage].clone();
         // Every worker has seen the stage by then.
-        let traffic_start = self.now() + 2 * worker::wait_max(&self.plan).as_nanos() as u64;
+        let turns = 2 * worker::wait_max(&self.plan).as_nanos() as u64;
+        let traffic_start = self.now() + turns + self.pool.lead;
         let start = traffic_start + plan.phases.warmup.as_nanos() as u64;
         let mut window =
             Window { stage, traffic_start, start, end: start + plan.phases.measure.as_nanos() as u64 };

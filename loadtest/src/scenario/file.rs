@@ -51,6 +51,9 @@ pub struct Scenario {
     /// The file's own settings.
     #[serde(skip)]
     pub(super) settings: Settings,
+    /// The file.
+    #[serde(skip)]
+    pub(crate) file: String,
 }
 
 /// Connections that come and go in addition to the measured ones, through all stages.
@@ -235,6 +238,17 @@ impl Scenario {
         }
     }
 
+    /// The scenario that another process has as its `file`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn of_file(text: &str) -> Result<Scenario, RunError> {
+        let (scenario, _) = parse("the coordinator's scenario", text)?;
+        scenario.ok_or_else(|| {
+            RunError::new("a scenario without a name", "add a line such as: scenario = \"echo\"")
+        })
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
@@ -289,6 +303,7 @@ fn parse(path: &str, text: &str) -> Result<(Option<Scenario>, Settings), RunErro
         return Err(RunError::new(format!("{path}: no setting `{name}`"), meant(name, &known)));
     }
     scenario.settings = settings.clone();
+    scenario.file = text.to_owned();
     Ok((Some(scenario), settings))
 }
 

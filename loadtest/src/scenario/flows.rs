@@ -3,6 +3,7 @@
 use super::file::{Flow, Traffic, Way};
 use super::value::{Quantities, Value, rate};
 use crate::error::RunError;
+use crate::load::{Course, Load};
 use crate::plan::{FlowKind, FlowPlan, Pace, Path, Route};
 use crate::settings::{By, Compat, Settings, Speech, Via};
 use crate::stamp::STAMP_SIZE;
@@ -49,15 +50,12 @@ impl Builder<'_> {
 
     /// Open at a rate, or closed at a depth.
     fn pace(&self, flow: &Flow) -> Result<Option<Pace>, RunError> {
-        let per_second = self.per_second(flow)?;
-        match (per_second, self.quantities.number(flow.depth.as_ref())?) {
+        match (self.course(flow)?, self.quantities.number(flow.depth.as_ref())?) {
             (Some(_), Some(_)) => Err(RunError::new(
                 "--rate and --depth together",
                 "a loop is open (--rate) or closed (--depth); leave one out",
             )),
-            (Some(per_second), None) => {
-                Ok(Some(Pace::Open { rate: rate(per_second, &format!("rate of {:?}", flow.kind))? }))
-            }
+            (Some(course), None) => Ok(Some(Pace::Open { load: Load::even(course) })),
             (None, Some(depth)) if (1.0..=1024.0).contains(&depth) => {
                 Ok(Some(Pace::Closed { depth: depth as u16 }))
             }
@@ -73,12 +71,14 @@ impl Builder<'_> {
         }
     }
 
-    /// The flow's rate. That of the setting `rate` is taken as it was given.
-    fn per_second(&self, flow: &Flow) -> Result<Option<f64>, RunError> {
-        match &flow.rate {
-            Some(Value::Words(words)) if words == "rate" => Ok(self.settings.rate),
-            value => self.quantities.number(value.as_ref()),
-        }
+    /// The flow's rates. Those of the setting `rate` are taken as they were given.
+    fn course(&self, flow: &Flow) -> Result<Option<Course>, RunError> {
+        let value = match &flow.rate {
+            Some(Value::Words(words)) if words == "rate" => return Ok(self.settings.rate.clone()),
+            value => self.quantities.number(value.as_ref())?,
+        };
+        let Some(per_second) = value else { return Ok(None) };
+        Ok(Some(Course::constant(rate(per_second, &format!("rate of {:?}", flow.kind))?)))
     }
 
     fn payload_size(&self, flow: &Flow) -> Result<usize, RunError> {

@@ -17,6 +17,7 @@
 mod file;
 mod flows;
 mod link;
+mod offer;
 mod stages;
 mod value;
 
@@ -66,7 +67,8 @@ impl Scenario {
         let mut all = over(given, &own)?;
         all.connections = all.connections.or(Some(Count(CONNECTIONS)));
         all.warmup = all.warmup.or(Some(Span(WARMUP)));
-        all.duration = all.duration.or(Some(Span(DURATION)));
+        let course = all.rate.as_ref().and_then(|course| course.length()).map(Span);
+        all.duration = all.duration.or(course).or(Some(Span(DURATION)));
         all.settle = all.settle.or(Some(Span(SETTLE)));
         Ok(if self.scaled { stages::scaled(&all) } else { all })
     }
@@ -93,10 +95,9 @@ pub(crate) fn plan(scenario: &Scenario, settings: &Settings) -> Result<RunPlan, 
     if measured == 0 && (churn.is_none() || connections == 0) {
         return Err(RunError::new("no connections", "give --connections 1 or more"));
     }
-    if settings.duration.is_some_and(|span| span.0.is_zero()) {
-        return Err(RunError::new("--duration 0s measures nothing", "give how long to measure, such as 10s"));
-    }
-    let (stages, flows) = stages::stages(scenario, settings, measured)?;
+    offer::check_duration(settings)?;
+    let (stages, mut flows) = stages::stages(scenario, settings, measured)?;
+    offer::draw_arrivals(settings, &stages, &mut flows)?;
     let busiest = measured.max(churn.map_or(0, |churn| churn.connections));
     let mut plan = RunPlan {
         scenario: scenario.name.clone(),
@@ -206,6 +207,7 @@ fn machinery(scenario: &Scenario, settings: &Settings, connections: u32) -> Resu
         http_connections: settings.http_connections.unwrap_or(2).clamp(1, 1024),
         http_pipeline: usize::from(settings.http_pipeline.unwrap_or(32).max(1)),
         http_workers: stages::http_workers(scenario.scaled, workers),
+        part: None,
     })
 }
 
@@ -305,6 +307,7 @@ fn heartbeat(settings: &Settings) -> Result<Option<Duration>, RunError> {
 mod tests {
     use super::*;
     use crate::goals::Goal;
+    use crate::load::{Course, Load};
     use crate::plan::Pace;
 
     #[test]
@@ -345,11 +348,12 @@ mod tests {
     #[test]
     fn a_flag_of_one_kind_of_loop_replaces_the_scenarios_own() {
         let pace = |name: &str, settings: Settings| {
-            plan(&Scenario::built_in(name).unwrap(), &settings).map(|plan| plan.flows[0].pace)
+            plan(&Scenario::built_in(name).unwrap(), &settings).map(|plan| plan.flows[0].pace.clone())
         };
-        let open = |per_second| Pace::Open { rate: rate(per_second, "").unwrap() };
+        let open =
+            |per_second| Pace::Open { load: Load::even(Course::constant(rate(per_second, "").unwrap())) };
         assert_eq!(pace("push", Settings::default()).unwrap(), Pace::Closed { depth: 16 });
-        let rated = Settings { rate: Some(50.0), ..Settings::default() };
+        let rated = Settings { rate: Some("50".parse().unwrap()), ..Settings::default() };
         assert_eq!(pace("push", rated.clone()).unwrap(), open(50.0));
         assert_eq!(pace("room", Settings::default()).unwrap(), open(10.0));
         let deep = Settings { depth: Some(4), ..Settings::default() };

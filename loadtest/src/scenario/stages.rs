@@ -118,10 +118,11 @@ pub(super) fn http_workers(is_scaled: bool, workers: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::{Course, Load};
     use crate::plan::{FlowKind, Pace, Path, Route};
 
     fn open(per_second: f64) -> Pace {
-        Pace::Open { rate: rate(per_second, "").unwrap() }
+        Pace::Open { load: Load::even(Course::constant(rate(per_second, "").unwrap())) }
     }
 
     #[test]
@@ -139,7 +140,7 @@ mod tests {
         assert_eq!((&with[5..8], &with[8..]), (&broadcasts[..], &["aftermath"][..]));
         let users: Vec<u32> = flows.iter().map(|flow| flow.audience_size).collect();
         assert_eq!(users, [1, 10, 1, 1, 100, 3000, 3000, 3000, 1]);
-        assert_eq!((flows[0].pace, flows[1].pace), (open(1000.0), open(100.0)));
+        assert_eq!([&flows[0].pace, &flows[1].pace], [&open(1000.0), &open(100.0)]);
         let paths = [Path::Http(Route::Mids), Path::Http(Route::Mids), Path::Service, Path::Direct];
         assert_eq!(flows[..4].iter().map(|flow| flow.path).collect::<Vec<_>>(), paths);
         assert_eq!((flows[4].path, flows[4].slots), (Path::Http(Route::Room), 1));

@@ -3,6 +3,7 @@
 
 pub mod units;
 
+use crate::load::{Arrivals, Course};
 use clap::{Args, Command, ValueEnum};
 use serde::{Deserialize, Serialize};
 use units::{Count, Span};
@@ -168,10 +169,15 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rooms_per_connection: Option<u8>,
 
-    /// Operations a second over all senders (open loop); without it the loop is closed
+    /// Operations a second over all senders (open loop); without it the loop is closed. A number,
+    /// steps (100:10s,200:10s,400), a ramp (100..1000/30s) or a staircase (100..1000x10/50s)
     #[arg(long, short = 'r', value_name = "PER_SECOND", help_heading = "Traffic")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub rate: Option<f64>,
+    pub rate: Option<Course>,
+    /// How operations lie around their rate: uniform, poisson or poisson:SEED [default: uniform]
+    #[arg(long, value_name = "ARRIVALS", help_heading = "Traffic")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arrivals: Option<Arrivals>,
     /// Closed loop: messages in one write, the next when all are answered [default: 1]
     #[arg(long, short = 'd', value_name = "N", help_heading = "Traffic")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -7,12 +7,13 @@
 
 use crate::numbers::{Arrival, Gaps, number_of};
 use crate::report::Answers as Counts;
+use serde::{Deserialize, Serialize};
 
 /// Stands in place of an expected number: this connection asks nothing.
 const ABSENT: u32 = u32::MAX;
 
 /// See the module's text.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Answers {
     /// The number of the next answer to each connection; empty where requests are not numbered.
     expected: Vec<u32>,

@@ -25,7 +25,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
             _ => return None,
         };
         let step = u64::from(duty.step);
-        let schedule = Schedule::new(window.traffic_start, rate, step);
+        let schedule = Schedule::new(window.traffic_start, rate);
         Some(Turns::new(schedule, self.fleet.connections.len() as u32, u64::from(duty.first) % step, step))
     }
 

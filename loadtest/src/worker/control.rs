@@ -1,6 +1,9 @@
 //! What the workers and the coordinator share: a few atomics, each written by one side.
 
+use crate::histogram;
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicU64, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
@@ -26,7 +29,7 @@ struct Clock {
 }
 
 /// The measured window of a stage.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Window {
     pub(crate) stage: usize,
     /// When its traffic starts: the warm-up lies before `start`.
@@ -51,6 +54,11 @@ impl Control {
     pub(crate) fn new(stages: usize) -> Control {
         let clocks = (0..stages).map(|_| Clock::default()).collect();
         Control { clocks, started: AtomicUsize::new(0), finish: AtomicBool::new(false) }
+    }
+
+    /// The number of stages of the run.
+    pub(crate) fn stages(&self) -> usize {
+        self.clocks.len()
     }
 
     /// The number of stages that were started.
@@ -105,12 +113,59 @@ pub(crate) struct Gauges {
     pub(crate) cpu: AtomicU64,
 }
 
+/// The gauges of some workers, added up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Readings {
+    /// Of the worker that is furthest behind.
+    stage: usize,
+    ready: u64,
+    failed: u64,
+    owed: u64,
+    delivered: u64,
+    unanswered: u64,
+    cpu: u64,
+}
+
+impl Gauges {
+    /// The sum over `all`.
+    pub(crate) fn sum<'a>(all: impl IntoIterator<Item = &'a Arc<Gauges>>) -> Readings {
+        let mut sum = Readings { stage: usize::MAX, ..Readings::default() };
+        for gauges in all {
+            // Loaded first: the other numbers are then at least of that stage.
+            sum.stage = sum.stage.min(gauges.stage.load(Acquire));
+            sum.ready += gauges.ready.load(Relaxed);
+            sum.failed += gauges.failed.load(Relaxed);
+            sum.owed += gauges.owed.load(Relaxed);
+            sum.delivered += gauges.delivered.load(Relaxed);
+            sum.unanswered += gauges.unanswered.load(Relaxed);
+            sum.cpu += gauges.cpu.load(Relaxed);
+        }
+        sum
+    }
+
+    /// Publishes the readings of another process.
+    pub(crate) fn store(&self, readings: &Readings) {
+        self.ready.store(readings.ready, Relaxed);
+        self.failed.store(readings.failed, Relaxed);
+        self.owed.store(readings.owed, Relaxed);
+        self.delivered.store(readings.delivered, Relaxed);
+        self.unanswered.store(readings.unanswered, Relaxed);
+        self.cpu.store(readings.cpu, Relaxed);
+        self.stage.store(readings.stage, Release);
+    }
+}
+
 /// One second of one flow on one worker.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Interval {
     /// Seconds since the stage's traffic started.
     pub(crate) second: u32,
+    /// Operations sent, and those that were sent late by the generator's own doing.
+    pub(crate) operations: u64,
+    pub(crate) late: u64,
+    /// Deliveries owed for them.
     pub(crate) sent: u64,
     pub(crate) delivered: u64,
+    #[serde(with = "histogram::wire")]
     pub(crate) latency: Histogram<u64>,
 }

@@ -7,6 +7,7 @@ use crate::plan::{ConnectPlan, Duty};
 use crate::schedule::Schedule;
 use hdrhistogram::Histogram;
 use netpoll::{Buffer, CloseReason, ConnectionId, TimerWheel, Timestamp};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -46,11 +47,13 @@ impl Pulse {
 }
 
 /// What happened to connections, apart from messages.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct FleetStats {
     /// From the intended start to a ready connection.
+    #[serde(with = "crate::histogram::wire")]
     pub(crate) ready: Histogram<u64>,
     /// From the intended start to the end of the TCP handshake.
+    #[serde(with = "crate::histogram::wire")]
     pub(crate) connected: Histogram<u64>,
     /// When the first connect was due.
     pub(crate) first_started: u64,
@@ -61,6 +64,7 @@ pub(crate) struct FleetStats {
     /// Connections that closed because this side asked for it, and the time from asking to the
     /// backend's confirmation.
     pub(crate) departed: u64,
+    #[serde(with = "crate::histogram::wire")]
     pub(crate) parting: Histogram<u64>,
     pub(crate) established: u64,
     pub(crate) given_up: u64,
@@ -153,7 +157,7 @@ impl Fleet {
     pub(crate) fn begin(&mut self, now: u64) {
         self.stats.first_started = now;
         self.next = 0;
-        self.schedule = self.plan.rate.map(|rate| Schedule::new(now, rate, 1));
+        self.schedule = self.plan.rate.map(|rate| Schedule::new(now, rate));
     }
 
     /// Begins another stage at `now`, with counts of its own. Returns those until then.

@@ -3,17 +3,19 @@
 use super::answers::Answers;
 use super::control::{Interval, Window};
 use super::recorder::Recorder;
+use super::steps::Steps;
 use crate::client::template::Template;
 use crate::conservation::Checker;
+use crate::load::Agenda;
 use crate::permutation::Permutation;
 use crate::plan::{Duty, FlowPlan, Pace, Path, ProtocolKind, Role, RunPlan, SERVICES};
-use crate::schedule::Schedule;
 use crate::stamp::filler;
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::mpsc;
 
 /// One of the flow's senders on this worker.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Sender {
     /// Its turn in a round of all senders.
     pub(crate) position: u32,
@@ -38,7 +40,8 @@ pub(crate) struct Flow {
     pub(crate) total_senders: u32,
     pub(crate) cursor: usize,
     pub(crate) room: Room,
-    pub(crate) schedule: Option<Schedule>,
+    /// In an open loop, when operations are due, once its stage has begun.
+    pub(crate) agenda: Option<Agenda>,
     /// The window of its stage, once it has begun.
     pub(crate) window: Option<Window>,
     /// Closed loop: senders whose wave is complete.
@@ -121,7 +124,7 @@ impl Flow {
             total_senders,
             cursor: 0,
             room: Room::default(),
-            schedule: None,
+            agenda: None,
             window: None,
             checker: Checker::new(plan.run, if measured { count } else { 0 }, flow.slots),
             recorder: Recorder::new(intervals),
@@ -141,10 +144,12 @@ impl Flow {
     /// Begins the flow's stage.
     pub(crate) fn begin(&mut self, window: Window) {
         self.window = Some(window);
-        let start = window.traffic_start;
-        match self.plan.pace {
-            Pace::Open { rate } => {
-                self.schedule = Some(Schedule::new(start, rate, u64::from(self.total_senders)));
+        match &self.plan.pace {
+            Pace::Open { load } => {
+                let total = u64::from(self.total_senders);
+                self.recorder.steps = Steps::new(&load.course, &window);
+                self.agenda = Some(Agenda::new(load, window.traffic_start, window.start, total));
+                self.turn_to_sender();
             }
             Pace::Closed { .. } if !self.sender_of.is_empty() => {
                 self.idle.extend(0..self.senders.len() as u32);
@@ -171,34 +176,51 @@ impl Flow {
 
     /// When the next operation is due; `None` in a closed loop.
     pub(crate) fn next_due(&self) -> Option<u64> {
-        let sender = self.senders.get(self.cursor)?;
-        Some(self.schedule?.intended_round(sender.next, sender.position))
+        self.agenda.as_ref().filter(|_| !self.senders.is_empty()).map(Agenda::due)
     }
 
     /// Ends the flow's stage: what was due and not sent is as late as it is then. In a run that was
     /// cut short the window ends where it was cut.
     pub(crate) fn end(&mut self, window: &Window) {
-        let (Some(schedule), Some(from)) = (self.schedule, self.next_due()) else { return };
-        let due = schedule.due_before(window.end);
-        let total = u64::from(self.total_senders);
-        let left = |sender: &Sender| {
-            let rounds = due.saturating_sub(u64::from(sender.position)).div_ceil(total);
-            rounds.saturating_sub(u64::from(sender.next))
+        let (Some(agenda), Some(from)) = (&self.agenda, self.next_due()) else { return };
+        let left_by = |time: u64| -> u64 {
+            let (due, total) = (agenda.due_before(time), u64::from(self.total_senders));
+            let left = |sender: &Sender| {
+                let rounds = due.saturating_sub(u64::from(sender.position)).div_ceil(total);
+                rounds.saturating_sub(u64::from(sender.next))
+            };
+            self.senders.iter().map(left).sum()
         };
-        let left: u64 = self.senders.iter().map(left).sum();
+        // Within a step the rate is about the same, so operations are at about even distances.
+        let ends = self.recorder.steps.list().iter().map(|step| step.to);
+        let ends: Vec<u64> =
+            ends.filter(|end| (from..window.end).contains(end)).chain([window.end]).collect();
+        let left: Vec<u64> = ends.iter().map(|end| left_by(*end)).collect();
+        let all = left.last().copied().unwrap_or(0);
         let receivers = u64::from(self.plan.audience_size);
         let is_held = self.room.is_missing;
-        if is_held && left > 0 {
+        if is_held && all > 0 {
             let longest = self.room.held.1.max(window.end.saturating_sub(from));
-            self.room.held = (self.room.held.0 + left, longest);
+            self.room.held = (self.room.held.0 + all, longest);
         }
-        self.recorder.never_sent((from, window.end), left, receivers, is_held, window);
+        let (mut begun, mut before) = (from, 0);
+        for (end, left) in ends.into_iter().zip(left) {
+            self.recorder.never_sent((begun, end), left - before, receivers, is_held, window);
+            (begun, before) = (end, left);
+        }
     }
 
     /// Moves on to the next sender.
     pub(crate) fn advance(&mut self) {
         self.senders[self.cursor].next += 1;
         self.cursor = (self.cursor + 1) % self.senders.len();
+        self.turn_to_sender();
+    }
+
+    fn turn_to_sender(&mut self) {
+        if let (Some(agenda), Some(sender)) = (&mut self.agenda, self.senders.get(self.cursor)) {
+            agenda.turn_to(sender.next, sender.position);
+        }
     }
 }
 

@@ -24,6 +24,7 @@ mod recorder;
 mod result;
 mod share;
 mod stage;
+mod steps;
 mod together;
 mod traffic;
 mod turns;
@@ -33,10 +34,12 @@ pub(crate) use fleet::FleetStats;
 pub(crate) use result::{FlowResult, WorkerResult};
 pub(crate) use share::Share;
 pub(crate) use stage::{Beats, ChurnStats, StageStats};
+pub(crate) use steps::StepCounts;
 pub(crate) use together::run_together;
 
 use crate::backend::BackendContext;
 use crate::client::Protocol;
+use crate::clock::RunClock;
 use crate::http::Pusher;
 use crate::numbers::Gaps;
 use crate::plan::{Duty, Path, Role, RunPlan};
@@ -44,7 +47,7 @@ use control::{Control, Gauges, Interval, Window};
 use ending::{CLOSE_WAIT, Ending};
 use fleet::Fleet;
 use flow::Flow;
-use netpoll::{Backend, BackendConfig, Buffer, Completions, MonotonicClock, PoolSize, PoolsConfig};
+use netpoll::{Backend, BackendConfig, Buffer, Completions, PoolSize, PoolsConfig};
 use pacemaker::Pacemaker;
 use share::thread_cpu;
 use stage::Departures;
@@ -74,7 +77,7 @@ pub(crate) struct Assignment {
     pub(crate) counts_thread: bool,
     pub(crate) control: Arc<Control>,
     pub(crate) gauges: Arc<Gauges>,
-    pub(crate) clock: MonotonicClock,
+    pub(crate) clock: RunClock,
     /// What the workers share of their backend.
     #[cfg_attr(not(feature = "dpdk"), expect(dead_code, reason = "kernel backends share nothing"))]
     pub(crate) context: BackendContext,
@@ -137,8 +140,8 @@ pub(crate) fn wait_max(plan: &RunPlan) -> Duration {
 /// Sizes of a worker's backend.
 pub(crate) fn backend_config(plan: &RunPlan, duty: &Duty) -> BackendConfig {
     let frame = |payload: usize| payload + 400;
-    let depth = |flow: &crate::plan::FlowPlan| match flow.pace {
-        crate::plan::Pace::Closed { depth } => usize::from(depth),
+    let depth = |flow: &crate::plan::FlowPlan| match &flow.pace {
+        crate::plan::Pace::Closed { depth } => usize::from(*depth),
         crate::plan::Pace::Open { .. } => 1,
     };
     let wave = plan.flows.iter().map(|flow| depth(flow) * frame(flow.payload_size)).max().unwrap_or(256);
@@ -218,7 +221,7 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
     }
 
     fn now(&self) -> u64 {
-        self.to.clock.now().as_nanos()
+        self.to.clock.now()
     }
 
     /// Waits for completions, at most so long, and does what there is to do. False: the connections

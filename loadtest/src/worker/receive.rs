@@ -12,7 +12,7 @@ use crate::conservation::Verdict;
 use crate::histogram::record;
 use crate::http::read_responses;
 use crate::numbers::{Arrival, BEATS, number_of, ticket};
-use crate::plan::{FlowKind, Pace, Path, Role, StageKind};
+use crate::plan::{FlowKind, Path, Role, StageKind};
 use crate::stamp::{STAMP_SIZE, Stamp};
 use crate::worker::control::Window;
 use netpoll::{Backend, Buffer, CloseReason, Completion, ConnectionId};
@@ -327,10 +327,8 @@ impl Sink for Inbox<'_> {
             return flow.checker.damaged(local, size);
         }
         let number = number(flow);
-        let intended = match (flow.plan.pace, flow.schedule) {
-            (Pace::Open { .. }, Some(schedule)) => schedule.intended_round(number, global),
-            _ => self.begun,
-        };
+        let agenda = flow.agenda.as_ref();
+        let intended = agenda.map_or(self.begun, |agenda| agenda.intended_round(number, global));
         let (flow, audience) = (flow.index, flow.audience_of(global));
         let run = self.run();
         let stamp = Stamp { run, audience, sequence: number, slot: 0, flow, intended };

@@ -1,20 +1,28 @@
 //! Counts and latencies of one flow on one worker.
 
 use super::control::{Interval, Window};
+use super::steps::Steps;
 use crate::histogram::{fresh, growing, record, record_open};
 use crate::schedule::SECOND;
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 use std::sync::mpsc::Sender;
 
+/// An operation that leaves later than this, in ns, left late.
+const LATE_MIN: u64 = 1_000_000;
+
 /// See the module's text.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Recorder {
     /// From intended time to delivery, of operations intended within the window.
+    #[serde(with = "crate::histogram::wire")]
     pub(crate) latency: Histogram<u64>,
     /// From intended time, or from when the server had made room, to the call that sent it: how far
     /// the generator itself slipped.
+    #[serde(with = "crate::histogram::wire")]
     pub(crate) lag: Histogram<u64>,
     /// From intended time to the HTTP answer.
+    #[serde(with = "crate::histogram::wire")]
     pub(crate) answer: Histogram<u64>,
     /// Operations sent, those within the window, and the deliveries owed for both.
     pub(crate) sent: u64,
@@ -26,16 +34,32 @@ pub(crate) struct Recorder {
     pub(crate) delivered_measured: u64,
     /// Operations that were due in the window and never sent.
     pub(crate) never_sent: u64,
+    /// What of it belongs to each step of the flow's course.
+    pub(crate) steps: Steps,
+    #[serde(skip, default = "Second::of_none")]
     second: Second,
-    intervals: Sender<Interval>,
 }
 
 #[derive(Debug)]
 struct Second {
     number: u32,
+    operations: u64,
+    late: u64,
     sent: u64,
     delivered: u64,
     latency: Histogram<u64>,
+    intervals: Sender<Interval>,
+}
+
+impl Second {
+    /// Of a recorder that only holds what was found.
+    fn of_none() -> Second {
+        Second::new(std::sync::mpsc::channel().0)
+    }
+
+    fn new(intervals: Sender<Interval>) -> Second {
+        Second { number: 0, operations: 0, late: 0, sent: 0, delivered: 0, latency: fresh(2), intervals }
+    }
 }
 
 impl Recorder {
@@ -51,8 +75,8 @@ impl Recorder {
             delivered: 0,
             delivered_measured: 0,
             never_sent: 0,
-            second: Second { number: 0, sent: 0, delivered: 0, latency: fresh(2) },
-            intervals,
+            steps: Steps::default(),
+            second: Second::new(intervals),
         }
     }
 
@@ -61,11 +85,17 @@ impl Recorder {
     pub(crate) fn sent(&mut self, now: u64, (intended, ready): (u64, u64), receivers: u64, window: &Window) {
         self.sent += 1;
         self.owed += receivers;
+        self.second.operations += 1;
+        self.second.late += u64::from(now.saturating_sub(ready) > LATE_MIN);
         self.second.sent += receivers;
         if window.contains(intended) {
             self.sent_measured += 1;
             self.owed_measured += receivers;
             record(&mut self.lag, now.saturating_sub(ready));
+            if let Some(step) = self.steps.of(intended) {
+                step.sent += 1;
+                step.owed += receivers;
+            }
         }
     }
 
@@ -80,6 +110,10 @@ impl Recorder {
         }
         if window.contains(intended) {
             record(&mut self.latency, latency);
+            if let Some(step) = self.steps.of(intended) {
+                step.delivered += 1;
+                record(&mut step.latency, latency);
+            }
         }
     }
 
@@ -96,6 +130,10 @@ impl Recorder {
         self.never_sent += count;
         let within = |intended| window.contains(intended);
         record_open(&mut self.latency, times, count * receivers, within, window.end);
+        for step in self.steps.list_mut() {
+            let within = |intended| window.contains(intended) && step.from <= intended && intended < step.to;
+            record_open(&mut step.latency, times, count * receivers, within, window.end);
+        }
         if !is_held {
             record_open(&mut self.lag, times, count, within, window.end);
         }
@@ -113,17 +151,19 @@ impl Recorder {
     /// Passes on what the present second has so far.
     pub(crate) fn flush(&mut self) {
         let second = &mut self.second;
-        if second.sent + second.delivered == 0 {
+        if second.operations + second.delivered == 0 {
             return;
         }
         let interval = Interval {
             second: second.number,
+            operations: std::mem::take(&mut second.operations),
+            late: std::mem::take(&mut second.late),
             sent: std::mem::take(&mut second.sent),
             delivered: std::mem::take(&mut second.delivered),
             latency: second.latency.clone(),
         };
         second.latency.reset();
         // A coordinator that is gone needs no more intervals.
-        let _ = self.intervals.send(interval);
+        let _ = second.intervals.send(interval);
     }
 }

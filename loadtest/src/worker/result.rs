@@ -7,9 +7,32 @@ use super::{StageStats, Worker};
 use crate::conservation::Checker;
 use crate::plan::{Duty, Role};
 use netpoll::{Backend, BackendCounters};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// The counters of a backend that reports have, between processes.
+mod counters {
+    use netpoll::BackendCounters;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        counters: &BackendCounters,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let BackendCounters { polls, receives, sends, send_waits, .. } = *counters;
+        [polls, receives, sends, send_waits].serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BackendCounters, D::Error> {
+        let [polls, receives, sends, send_waits] = Deserialize::deserialize(deserializer)?;
+        Ok(BackendCounters { polls, receives, sends, send_waits, ..BackendCounters::default() })
+    }
+}
+
 /// One flow on one worker.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct FlowResult {
     pub(crate) recorder: Recorder,
     pub(crate) checker: Checker,
@@ -23,6 +46,7 @@ pub(crate) struct FlowResult {
 }
 
 /// Everything of one worker.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct WorkerResult {
     pub(crate) role: Role,
     pub(crate) duty: Duty,
@@ -34,8 +58,9 @@ pub(crate) struct WorkerResult {
     pub(crate) notices: BTreeMap<String, u64>,
     pub(crate) violations: BTreeMap<String, u64>,
     pub(crate) stalls: u64,
+    #[serde(with = "counters")]
     pub(crate) counters: BackendCounters,
-    pub(crate) backend: &'static str,
+    pub(crate) backend: String,
     pub(crate) network_error: Option<String>,
 }
 
@@ -68,7 +93,7 @@ impl<B: Backend, P> Worker<B, P> {
             violations: self.counts.violations,
             stalls: self.counts.stalls,
             counters: self.backend.counters(),
-            backend: self.backend.name(),
+            backend: self.backend.name().to_owned(),
             network_error: self.counts.network_error,
         };
         (result, self.backend)

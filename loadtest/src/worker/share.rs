@@ -1,9 +1,10 @@
 //! The calling thread's share of the processors.
 
 use crate::monitor::run_queue_wait;
+use serde::{Deserialize, Serialize};
 
 /// Times of the calling thread, in ns.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Share {
     /// Time on a processor.
     pub(crate) cpu: u64,

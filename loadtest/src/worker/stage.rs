@@ -14,13 +14,14 @@ use crate::plan::{Role, StageKind};
 use crate::worker::control::Window;
 use hdrhistogram::Histogram;
 use netpoll::Backend;
+use serde::{Deserialize, Serialize};
 
 /// At most so many closes wait for the backend's confirmation: closing all at once is paced by what
 /// gets done.
 const CLOSES_IN_FLIGHT: u32 = 512;
 
 /// Heartbeats of one stage.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Beats {
     pub(crate) sent: u64,
     pub(crate) answered: u64,
@@ -31,11 +32,12 @@ pub(crate) struct Beats {
     /// Answered again, and answered before an earlier one.
     pub(crate) duplicated: u64,
     pub(crate) reordered: u64,
+    #[serde(with = "crate::histogram::wire")]
     pub(crate) latency: Histogram<u64>,
 }
 
 /// Reconnects of one stage.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ChurnStats {
     pub(crate) operations: u64,
     pub(crate) completed: u64,
@@ -43,11 +45,12 @@ pub(crate) struct ChurnStats {
     pub(crate) measured: u64,
     /// Not over at the end: under way, or not begun because the connection was not back.
     pub(crate) missed: u64,
+    #[serde(with = "crate::histogram::wire")]
     pub(crate) latency: Histogram<u64>,
 }
 
 /// What one stage yields on one worker, apart from its flows.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct StageStats {
     pub(crate) fleet: FleetStats,
     pub(crate) beats: Beats,

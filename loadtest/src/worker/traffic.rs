@@ -32,10 +32,10 @@ impl<B: Backend, P: Protocol> Worker<B, P> {
             if self.flows[index].plan.stage != stage || self.flows[index].senders.is_empty() {
                 continue;
             }
-            behind |= match (self.flows[index].plan.pace, self.flows[index].plan.path) {
+            behind |= match (&self.flows[index].plan.pace, self.flows[index].plan.path) {
                 (Pace::Open { .. }, _) => self.send_by_the_clock(index),
-                (Pace::Closed { depth }, Path::Http(_)) => self.push_in_a_loop(index, depth),
-                (Pace::Closed { depth }, _) => self.send_waves(index, depth),
+                (&Pace::Closed { depth }, Path::Http(_)) => self.push_in_a_loop(index, depth),
+                (&Pace::Closed { depth }, _) => self.send_waves(index, depth),
             };
         }
         behind

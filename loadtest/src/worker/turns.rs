@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn every_turn_has_one_connection_and_its_own_time() {
-        let schedule = Schedule::new(1000, Rate::new(100.0).unwrap(), 2);
+        let schedule = Schedule::new(1000, Rate::new(100.0).unwrap());
         let mut turns = Turns::new(schedule, 7, 1, 2);
         let taken: Vec<u32> = (0..30).map(|_| turns.take()).collect();
         assert!((0..7).all(|local| taken.iter().filter(|one| **one == local).count() >= 4));

@@ -35,14 +35,18 @@ pub(super) fn judge_goals(goals: &[Goal], of_stages: &[Vec<Goal>], report: &mut 
 struct Judged {
     outcome: Outcome,
     found: Option<f64>,
-    /// It would have been met but for the generator.
+    /// It is missed, and would have been met but for the generator; or met, and agents' clocks may
+    /// be wrong by more than it has to spare.
     is_excused: bool,
 }
 
 fn judge(goal: &Goal, report: &Report, stage: &str) -> Judged {
     let found = found(goal.measure, report);
     let outcome = outcome(goal, found);
-    let is_excused = !outcome.met && found.is_some_and(|found| excuses(goal, found, report));
+    let is_excused = found.is_some_and(|found| match outcome.met {
+        true => is_uncertain(goal, found, report),
+        false => excuses(goal, found, report),
+    });
     Judged { outcome: Outcome { goal: format!("{stage}{}", outcome.goal), ..outcome }, found, is_excused }
 }
 
@@ -75,6 +79,7 @@ fn outcome(goal: &Goal, found: Option<f64>) -> Outcome {
 fn excuses(goal: &Goal, found: f64, report: &Report) -> bool {
     let lag = |of: &dyn Fn(&Latency) -> u64| report.flows.iter().map(|flow| of(&flow.lag)).max().unwrap_or(0);
     let blind = super::validity::blind_share(report);
+    let found = found - clock_uncertainty(goal.measure, report);
     match goal.measure {
         Measure::Latency(percentile) => {
             let lag = lag(&|lag| lag.at(percentile)) as f64;
@@ -90,8 +95,21 @@ fn excuses(goal: &Goal, found: f64, report: &Report) -> bool {
     }
 }
 
+/// Whether a goal that was met might be missed by a latency that is as much longer as the clocks of
+/// agents may be wrong.
+fn is_uncertain(goal: &Goal, found: f64, report: &Report) -> bool {
+    !goal.is_met(found + clock_uncertainty(goal.measure, report))
+}
+
+fn clock_uncertainty(measure: Measure, report: &Report) -> f64 {
+    match measure {
+        Measure::Latency(_) | Measure::LatencyMax => report.verdict.clock_uncertainty.unwrap_or(0) as f64,
+        _ => 0.0,
+    }
+}
+
 /// The value of a measure; `None` without samples.
-fn found(measure: Measure, report: &Report) -> Option<f64> {
+pub(crate) fn found(measure: Measure, report: &Report) -> Option<f64> {
     let worst = |of: &dyn Fn(&FlowReport) -> Option<f64>| {
         let all: Option<Vec<f64>> = report.flows.iter().map(of).collect();
         all.filter(|all| !all.is_empty()).map(|all| all.into_iter().fold(f64::MIN, f64::max))
@@ -181,6 +199,21 @@ mod tests {
         assert_eq!(judgment(452 * MS, 0, 450 * MS, &["p99=5ms"]), Judgment::Invalid);
         assert_eq!(judgment(452 * MS, 0, 450 * MS, &["p50=5ms"]), Judgment::Failed);
         assert_eq!(judgment(452 * MS, 0, 20 * MS, &["p99=5ms"]), Judgment::Failed);
+    }
+
+    #[test]
+    fn what_the_clocks_of_agents_cannot_tell_is_not_judged() {
+        let judgment = |found, uncertainty| {
+            let mut report = judged(found, 0, 0, &[]);
+            report.goals.clear();
+            report.verdict.clock_uncertainty = Some(uncertainty);
+            judge_goals(&[Goal::parse("p99=5ms").unwrap()], &[], &mut report);
+            report.verdict.judgment
+        };
+        assert_eq!(judgment(4 * MS, MS / 2), Judgment::Passed);
+        assert_eq!(judgment(4 * MS, 2 * MS), Judgment::Invalid, "it may be missed");
+        assert_eq!(judgment(6 * MS, 2 * MS), Judgment::Invalid, "it may be met");
+        assert_eq!(judgment(6 * MS, MS / 2), Judgment::Failed);
     }
 
     #[test]

@@ -1,22 +1,26 @@
 //! From output to a report: sums over the workers, the final reconciliation, goals and verdicts.
 
+mod agents;
 mod goals;
 mod stage;
+mod steps;
 mod validity;
 mod verdict;
 
+pub(crate) use goals::found;
+
 use super::{
-    Answers, Connect, Conservation, FlowReport, Generator, Latency, Report, Requests, SCHEMA_VERSION, Server,
-    SlowReaders,
+    Answers, Connect, Conservation, CourseReport, FlowReport, Generator, Latency, Report, Requests,
+    SCHEMA_VERSION, Server, SlowReaders,
 };
 use crate::conservation::Counts;
 use crate::goals::Goal;
 use crate::histogram::{fresh, merge, record_open};
+use crate::load::{Agenda, Load};
 use crate::monitor::{self, Usage};
-use crate::plan::{FlowPlan, Pace, Path, ProtocolKind, Role, RunPlan, StagePlan};
+use crate::plan::{Pace, Path, ProtocolKind, Role, RunPlan, StagePlan};
 use crate::report::CLOSED_HERE;
 use crate::run::RunOutput;
-use crate::schedule::Schedule;
 use crate::worker::control::Window;
 use crate::worker::{Beats, ChurnStats, ClockGaps, FleetStats, FlowResult, Share, StageStats, WorkerResult};
 use hdrhistogram::Histogram;
@@ -81,6 +85,7 @@ pub(crate) fn report(plan: &RunPlan, output: RunOutput, about: About) -> Report 
     report.metrics = output.metrics;
     report.samples = output.samples;
     report.verdict = verdict::verdict(&report);
+    agents::add(&output.agents, &mut report);
     let of_stage = |stage: &StagePlan| stage.goals.iter().filter_map(|text| Goal::parse(text).ok()).collect();
     let of_stages: Vec<Vec<Goal>> = plan.stages.iter().map(of_stage).collect();
     match &of_stages[..] {
@@ -209,16 +214,6 @@ fn answers<'a>(found: impl Iterator<Item = &'a FlowResult>) -> Answers {
     sum
 }
 
-/// A flow's name: its kind, or its stage where there are several, or both.
-fn flow_name(plan: &RunPlan, flow: &FlowPlan) -> String {
-    let is_alone = plan.flows.iter().filter(|other| other.stage == flow.stage).count() == 1;
-    match plan.stages.get(flow.stage) {
-        Some(stage) if plan.stages.len() > 1 && is_alone => stage.name.clone(),
-        Some(stage) if plan.stages.len() > 1 => format!("{} {}", stage.name, flow.kind.name()),
-        _ => flow.kind.name().to_owned(),
-    }
-}
-
 fn flow(plan: &RunPlan, output: &RunOutput, index: usize) -> FlowReport {
     let flow = &plan.flows[index];
     let found = || output.results.iter().map(|result| &result.flows[index]);
@@ -232,29 +227,33 @@ fn flow(plan: &RunPlan, output: &RunOutput, index: usize) -> FlowReport {
     } else {
         f64::from(flow.audience_size)
     };
-    let total = found().map(|flow| flow.total_senders).max().unwrap_or(1);
-    let (pace, offered) = match flow.pace {
-        Pace::Closed { depth } => (format!("closed, depth {depth}"), None),
-        Pace::Open { rate } => {
-            let schedule = Schedule::new(window.traffic_start, rate, u64::from(total));
-            let offered = schedule.offered(window.start, window.end) as f64 / seconds;
-            (format!("open, {}/s", rate.per_second()), Some(offered))
+    let mut sums = steps::Sums::of(found().map(|flow| flow.recorder.steps.list()));
+    let latency = latency(plan, output, index, &mut sums);
+    let (course, offered) = match &flow.pace {
+        Pace::Closed { depth } => {
+            (CourseReport { pace: format!("closed, depth {depth}"), steps: Vec::new() }, None)
+        }
+        Pace::Open { load } => {
+            let agenda = agenda(load, &window, found());
+            let offered = agenda.offered(window.start, window.end) as f64 / seconds;
+            let steps = sums.reports(load, &agenda, &window);
+            (CourseReport { pace: load.words(), steps }, Some(offered))
         }
     };
     let delivered = sum(|flow| flow.recorder.delivered_measured) / seconds;
     let wanted = offered.unwrap_or(sent / seconds) * fan_out;
     let answered = sum(|flow| flow.answers.counts.answered) > 0.0;
     FlowReport {
-        name: flow_name(plan, flow),
+        name: plan.flow_name(flow),
         seconds,
-        pace,
+        course,
         payload_size: flow.payload_size,
         fan_out,
         offered,
         sent: sent / seconds,
         delivered,
         ratio: if wanted > 0.0 { delivered / wanted } else { 0.0 },
-        latency: latency(plan, output, index),
+        latency,
         answer: (answered && matches!(flow.path, Path::Http(_)))
             .then(|| merged(found().map(|flow| &flow.recorder.answer))),
         lag: merged(found().map(|flow| &flow.recorder.lag)),
@@ -262,13 +261,19 @@ fn flow(plan: &RunPlan, output: &RunOutput, index: usize) -> FlowReport {
     }
 }
 
+/// When the operations of a flow were due in a stage of this window.
+fn agenda<'a>(load: &Load, window: &Window, found: impl Iterator<Item = &'a FlowResult>) -> Agenda {
+    let total = found.map(|flow| flow.total_senders).max().unwrap_or(1);
+    Agenda::new(load, window.traffic_start, window.start, u64::from(total))
+}
+
 /// Latencies of the deliveries, those that never came among them: they are as late as they were
-/// when the stage had settled.
-fn latency(plan: &RunPlan, output: &RunOutput, index: usize) -> Latency {
+/// when the stage had settled. They are added to the steps of `sums`.
+fn latency(plan: &RunPlan, output: &RunOutput, index: usize, sums: &mut steps::Sums) -> Latency {
     let (flow, mut all) = (&plan.flows[index], fresh(3));
     let found = || output.results.iter().map(|result| (result, &result.flows[index]));
     found().for_each(|(_, flow)| merge(&mut all, &flow.recorder.latency));
-    let (Pace::Open { rate }, Some(stage)) = (flow.pace, output.stages.get(flow.stage)) else {
+    let (Pace::Open { load }, Some(stage)) = (&flow.pace, output.stages.get(flow.stage)) else {
         return Latency::of(&all);
     };
     let slots = usize::from(flow.slots);
@@ -276,8 +281,7 @@ fn latency(plan: &RunPlan, output: &RunOutput, index: usize) -> Latency {
     for sender in found().flat_map(|(_, flow)| &flow.senders) {
         sent[sender.audience as usize * slots + usize::from(sender.slot)] = (sender.next, sender.position);
     }
-    let total = found().map(|(_, flow)| flow.total_senders).max().unwrap_or(1);
-    let schedule = Schedule::new(stage.window.traffic_start, rate, u64::from(total));
+    let agenda = agenda(load, &stage.window, found().map(|(_, flow)| flow));
     for (result, found) in found() {
         let of = |receiver: u32, slot: u16| {
             let audience = result.duty.global(receiver) / flow.audience_size;
@@ -286,10 +290,16 @@ fn latency(plan: &RunPlan, output: &RunOutput, index: usize) -> Latency {
         found.checker.missing(
             |receiver, slot| of(receiver, slot).0,
             |receiver, slot, numbers| {
-                let at = |number| schedule.intended_round(number, of(receiver, slot).1);
+                let at = |number| agenda.intended_round(number, of(receiver, slot).1);
                 let times = (at(numbers.start), at(numbers.end));
                 let count = u64::from(numbers.end - numbers.start);
-                record_open(&mut all, times, count, |time| stage.window.contains(time), stage.settled_at);
+                let within = |time| stage.window.contains(time);
+                record_open(&mut all, times, count, within, stage.settled_at);
+                for step in sums.list_mut() {
+                    let (from, to) = (step.from, step.to);
+                    let within = |time| within(time) && from <= time && time < to;
+                    record_open(&mut step.latency, times, count, within, stage.settled_at);
+                }
             },
         );
     }
@@ -351,7 +361,7 @@ fn generator(plan: &RunPlan, output: &RunOutput) -> Generator {
         output.results.iter().map(|result| of(&result.counters)).sum()
     };
     Generator {
-        backend: output.results.first().map_or("", |result| result.backend).to_owned(),
+        backend: output.results.first().map_or_else(String::new, |result| result.backend.clone()),
         workers: plan.machinery.workers,
         busy: share(|share| share.cpu),
         starved: share(|share| share.waited),
