@@ -69,9 +69,12 @@ impl MillionReport {
             return Some(format!("{found} {note}"));
         }
         let stage = SHARES.iter().find(|(name, _)| *name == measure).map(|(_, stage)| *stage);
-        Some(match stage.and_then(|stage| self.polled_share(stage)) {
-            Some(share) => format!("processor time {}, busy time {found}", percent(share)),
-            None if self.polls() && measure.contains("CPU") => format!("{found} of busy time"),
+        let is_named = found.contains("busy");
+        Some(match stage.and_then(|stage| self.polled_shares(stage)) {
+            Some((used, busy)) => {
+                format!("processor time {}, busy time {:.2} %", percent(used), busy * 100.0)
+            }
+            None if self.polls() && measure.contains("CPU") && !is_named => format!("{found} of busy time"),
             None => found.to_owned(),
         })
     }
@@ -81,16 +84,17 @@ impl MillionReport {
         stages.iter().find(|stage| stage["name"].as_str() == Some(name))
     }
 
-    /// The share of a processor that a gateway which polls used in a stage, user and system;
-    /// `None` where it does not poll.
-    fn polled_share(&self, stage: &str) -> Option<f64> {
+    /// The share of a processor that a gateway which polls used in a stage, user and system, and
+    /// the share that was busy; `None` where it does not poll.
+    fn polled_shares(&self, stage: &str) -> Option<(f64, f64)> {
         let stage = self.stage(stage)?;
         let server = &stage["server"];
         if !server["is_busy_time"].as_bool()? {
             return None;
         }
         let seconds = stage["to"].as_f64()? - stage["from"].as_f64()?;
-        Some((server["user_seconds"].as_f64()? + server["system_seconds"].as_f64()?) / seconds)
+        let used = server["user_seconds"].as_f64()? + server["system_seconds"].as_f64()?;
+        Some((used / seconds, server["cpu_seconds"].as_f64()? / seconds))
     }
 
     /// Whether the gateway's times are busy time.
@@ -170,7 +174,7 @@ mod tests {
                 {{"measure": "{BROADCAST}", "found": "0.76 ×", "note": "{note}"}},
                 {{"measure": "{LOST}", "found": "0", "note": "of 7"}}],
                 "full": {{"started_at": 1795970737, "protocol": "goim over TCP", "stages": [{{"name": "service", "from": 10.0,
-                "to": 25.0, "server": {{"user_seconds": 14.59, "system_seconds": 0.0, "is_busy_time": {is_busy_time}}}}}]}}}}"#
+                "to": 25.0, "server": {{"user_seconds": 14.59, "system_seconds": 0.0, "cpu_seconds": 0.666, "is_busy_time": {is_busy_time}}}}}]}}}}"#
         );
         MillionReport { folder: "million".to_owned(), value: serde_json::from_str(&text).unwrap() }
     }

@@ -185,7 +185,7 @@ fn of_stage(report: &Report, stage: &StageReport, name: &str) -> Option<Figure> 
             let parts: Vec<String> = parts.iter().map(|(name, each)| format!("{name} {each:.0}")).collect();
             Figure::words(parts.join(", "))
         }
-        "cores" => share(cores(stage)?),
+        "cores" => processor_share(stage)?,
         "beats" => count(stage.heartbeats.as_ref()?.measured as f64 / seconds),
         "wakeups" => count(server?.wakeups as f64 / seconds),
         "mean" => time(latency()?.mean),
@@ -195,8 +195,8 @@ fn of_stage(report: &Report, stage: &StageReport, name: &str) -> Option<Figure> 
         "max" | "last" => time(latency()?.max as f64),
         "offered" => count(flow()?.offered?),
         "delivered" => count(flow()?.delivered),
-        "cost" => time(cost(stage)?),
-        "net_cost" => time(net_cost(report, stage)?),
+        "cost" => of_work(stage, time(cost(stage)?)),
+        "net_cost" => of_work(stage, time(net_cost(report, stage)?)),
         "connect_rate" => rate(stage.connect.as_ref()?.per_second),
         "pace" => {
             let all: f64 = stage.flows.iter().map(|flow: &FlowReport| flow.latency.count as f64).sum();
@@ -206,13 +206,36 @@ fn of_stage(report: &Report, stage: &StageReport, name: &str) -> Option<Figure> 
     })
 }
 
+/// Whether the server polls, so that what it counts is busy time.
+fn polls(stage: &StageReport) -> bool {
+    stage.server.as_ref().is_some_and(|server| server.is_busy_time)
+}
+
+/// A time that the work took, named where that is not the processor's time.
+fn of_work(stage: &StageReport, figure: Figure) -> Figure {
+    let text = if polls(stage) { format!("{} of busy time", figure.text) } else { figure.text };
+    Figure { text, ..figure }
+}
+
+/// The share of a processor that the server used, user and system, which is what an operator pays;
+/// where it polls, with the share that was busy.
+fn processor_share(stage: &StageReport) -> Option<Figure> {
+    let work = cores(stage)?;
+    if !polls(stage) {
+        return Some(share(work));
+    }
+    let server = stage.server.as_ref()?;
+    let used = (server.user_seconds + server.system_seconds) / stage.watched_seconds();
+    Some(Figure::new(used, format!("{} ({} busy)", percent(used), percent(work))))
+}
+
 /// What the server spent on a delivery, in nanoseconds.
 fn cost(stage: &StageReport) -> Option<f64> {
     let server = stage.server.as_ref().filter(|server| server.messages > 0);
     server.map(|server| server.cpu_nanos_per_message)
 }
 
-/// Processors that the server used in a stage.
+/// Processors that the server used in a stage; where it polls, that had something to do.
 pub(crate) fn cores(stage: &StageReport) -> Option<f64> {
     Some(stage.server.as_ref()?.cpu_seconds / stage.watched_seconds())
 }

@@ -3,10 +3,9 @@
 //!
 //! Nanoseconds of two days do not compare on a machine of changing speed, and a send to one of a
 //! million sockets, none of which is in a cache, costs more than to one of five thousand. So the
-//! floor is measured in the same run where possible: by `bench broadcast`, over as many rings, in
-//! the same namespace, as soon as the gateway has ended.
+//! floor is measured in the same run: by `bench broadcast`, over as many rings, in the same
+//! namespace, as soon as the gateway has ended. Without one there is no verdict.
 
-use crate::orders::GatewayBackend;
 use loadtest::RunError;
 use loadtest::Stop;
 use loadtest::report::units::number;
@@ -14,9 +13,6 @@ use serde::Deserialize;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
-
-/// The benchmark's stored report, which has a floor of another day.
-const STORED: &str = "docs/reports/bench/report.json";
 
 /// What the bare floor of the benchmark costs per delivery, and its source.
 #[derive(Clone, Debug)]
@@ -112,22 +108,6 @@ fn of(figures: &str) -> Option<Floor> {
             number(f64::from(figures.receivers))
         ),
     })
-}
-
-/// The fan-out floor on the same backend: CPU per delivery in the benchmark's stored report, if
-/// there is one.
-pub(crate) fn stored(backend: GatewayBackend) -> Option<Floor> {
-    let text = std::fs::read_to_string(STORED).ok()?;
-    let report: serde_json::Value = serde_json::from_str(&text).ok()?;
-    let row = &format!("floor, {}", backend.name());
-    let named = |value: &&serde_json::Value, what: &str| {
-        value["name"].as_str().is_some_and(|name| name.starts_with(what))
-    };
-    let case = report["cases"].as_array()?.iter().find(|case| named(case, "fan-out"))?;
-    let row = case["rows"].as_array()?.iter().find(|case| named(case, row))?;
-    let nanos = median(row["runs"].as_array()?.iter().filter_map(|run| run["server_ns"].as_f64()).collect())?;
-    let name = case["name"].as_str().unwrap_or("fan-out");
-    Some(Floor { nanos, source: format!("{STORED}: {name}, another day's run with fewer receivers") })
 }
 
 fn median(mut values: Vec<f64>) -> Option<f64> {

@@ -37,9 +37,9 @@ pub(crate) fn noise(report: &Report) -> Vec<String> {
     }
     if report.server.as_ref().is_some_and(|server| server.is_busy_time) {
         lines.push(
-            "The gateway polls: its workers use their processors whether or not there is something to do. CPU here is the time that \
-             they had something to do, by their own count and the clock (what other threads took of it meanwhile is in it), and all \
-             that its other threads used."
+            "The gateway polls: its workers use their processors whether or not there is something to do. A share of a processor is \
+             all that was used, user and system; busy time, in the stages' tables and costs too, is the time that they had something to do, \
+             by their own count and the clock (what other threads took of it meanwhile is in it), and all that its other threads used."
                 .to_owned(),
         );
     }

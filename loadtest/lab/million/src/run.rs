@@ -134,14 +134,14 @@ impl Session<'_> {
         loadtest::check(self.scenario, &self.settings_of(self.budget.connections, "full", 0)).map(drop)
     }
 
-    /// The floor of a broadcast: measured now where that was asked for and the gateway's rings are
-    /// the kernel's, otherwise the stored one.
+    /// The floor of a broadcast, measured now where that was asked for and the gateway's rings are
+    /// the kernel's: another backend has none of its kind.
     fn floor(&self) -> Result<Option<Floor>, RunError> {
         match &self.orders.floor {
             Some(program) if self.orders.gateway_backend == GatewayBackend::IoUring => {
                 floor::measure(program, self.budget.connections, self.budget.workers, self.stop)
             }
-            _ => Ok(floor::stored(self.orders.gateway_backend)),
+            _ => Ok(None),
         }
     }
 
