@@ -119,6 +119,8 @@ pub(crate) struct Confirmations {
     pub(crate) held: u32,
     pub(crate) of: u32,
     pub(crate) needed: u32,
+    /// Further ones in which the measurement was invalid.
+    pub(crate) invalid: u32,
     /// The share of runs at this rate that hold at least, with 95 % confidence.
     pub(crate) holds_at_least: f64,
 }
@@ -165,6 +167,7 @@ impl CapacityReport {
             held: found.held,
             of: found.valid,
             needed: search.needed(),
+            invalid: found.invalid,
             holds_at_least: if found.valid > 0 { holds_at_least(found.held, found.valid) } else { 0.0 },
         };
         let (bounded_by, why) = bound(&found, limits, &probes, ended);
@@ -202,13 +205,19 @@ impl CapacityReport {
         if let (Some(rate), Some(below)) = (rate, below) {
             let _ = writeln!(out, "  interval     holds at {}, not at {}", number(*rate), number(*below));
         }
-        let Confirmations { held, of, needed, holds_at_least } = confirmations;
+        let Confirmations { held, of, needed, invalid, holds_at_least } = confirmations;
         let share = holds_at_least * 100.0;
         let _ = writeln!(
             out,
             "  confirmed    by {held} of {of} fresh runs ({needed} needed): with 95 % confidence at least {share:.0} % \
              of runs hold"
         );
+        if *invalid > 0 {
+            let _ = writeln!(
+                out,
+                "  not counted  {invalid} fresh runs with an invalid measurement: the machine is busy"
+            );
+        }
         let _ = writeln!(out, "  bounded by   {}: {why}", bounded_by.words());
         out
     }

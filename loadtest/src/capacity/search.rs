@@ -73,6 +73,8 @@ pub(crate) struct Found {
     /// Its confirmations that held, and all of them that were valid.
     pub(crate) held: u32,
     pub(crate) valid: u32,
+    /// Confirmations that were invalid.
+    pub(crate) invalid: u32,
     /// The lowest rate above it that does not hold, and whether that is for want of a valid trial.
     pub(crate) above: Option<(f64, bool)>,
 }
@@ -99,7 +101,6 @@ impl Search {
         let spare = self.limits.confirmations - self.needed();
         match () {
             () if tally.refuted > spare => Status::Misses,
-            () if tally.confirmed_not > INVALID_MAX.max(self.limits.confirmations) => Status::Unjudged,
             () if tally.held > tally.missed => Status::Holds,
             () if tally.missed >= 2 => Status::Misses,
             () if tally.invalid >= INVALID_MAX => Status::Unjudged,
@@ -124,12 +125,19 @@ impl Search {
         self.with(Status::Holds).rfind(|tally| tally.rate < above)
     }
 
+    /// Whether there are not enough valid confirmations, and more can be hoped for. A machine on
+    /// which most of them are invalid confirms no lower rate either.
+    fn needs_confirmation(&self, tally: &Tally) -> bool {
+        let wanted = self.limits.confirmations;
+        tally.confirmed + tally.refuted < wanted && tally.confirmed_not < wanted * INVALID_MAX
+    }
+
     /// The next trial.
     pub(crate) fn next(&self) -> Next {
         if let Some(open) = self.with(Status::Open).next() {
             return Next::Search(open.rate);
         }
-        let Limits { first, rate_max, precision, confirmations } = self.limits;
+        let Limits { first, rate_max, precision, .. } = self.limits;
         match (self.below(), self.above()) {
             (None, None) => Next::Search(first.min(rate_max)),
             (None, Some((above, _))) if above / 2.0 < first / SHRINK_MAX => Next::Done,
@@ -141,7 +149,7 @@ impl Search {
                 let between = above.and_then(|(above, _)| between(below.rate, above, precision));
                 match between {
                     Some(rate) => Next::Search(rate),
-                    None if below.confirmed + below.refuted < confirmations => Next::Confirm(below.rate),
+                    None if self.needs_confirmation(below) => Next::Confirm(below.rate),
                     None => Next::Done,
                 }
             }
@@ -178,6 +186,7 @@ impl Search {
             rate: below.map(|tally| tally.rate),
             held: below.map_or(0, |tally| tally.confirmed),
             valid: below.map_or(0, |tally| tally.confirmed + tally.refuted),
+            invalid: below.map_or(0, |tally| tally.confirmed_not),
             above: self.above(),
         }
     }
@@ -297,6 +306,23 @@ mod tests {
         let (found, trials) = search(LIMITS, |_, _| Trial::Invalid);
         assert_eq!(found.rate, None);
         assert!(trials <= 50, "{trials} trials");
+    }
+
+    #[test]
+    fn a_machine_too_busy_to_confirm_leaves_the_rate_unconfirmed() {
+        let mut search = Search::new(LIMITS);
+        loop {
+            let next = search.next();
+            match next {
+                Next::Search(rate) if rate <= 4000.0 => search.take(next, Trial::Held),
+                Next::Search(_) => search.take(next, Trial::Missed),
+                Next::Confirm(_) => search.take(next, Trial::Invalid),
+                Next::Done => break,
+            }
+        }
+        let found = search.found();
+        assert!((3800.0..=4000.0).contains(&found.rate.unwrap()), "{found:?}");
+        assert_eq!((found.held, found.valid, found.invalid), (0, 0, 9));
     }
 
     #[test]
