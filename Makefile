@@ -99,7 +99,7 @@ sanitize: ## netpoll's tests and the gateway's over real sockets under AddressSa
 million: ## a million connections through every stage (BACKEND=io_uring|epoll|dpdk CONNECTIONS=1m TRANSPORT=tcp|ws REPORT=folder)
 	cargo build --release -p gateway -p million -p bench $(if $(filter dpdk,$(BACKEND)),$(MILLION_DPDK))
 	target/release/million --scenario configs/loadtest.million.toml --floor target/release/bench \
-		--gateway-backend $(BACKEND) --connections $(CONNECTIONS) --transport $(TRANSPORT) --report $(REPORT)
+		--gateway-backend $(BACKEND) --connections $(CONNECTIONS) --transport $(TRANSPORT) --report $(REPORT); status=$$?; target/release/bench tables --write && exit $$status
 
 arm64: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER = aarch64-linux-gnu-gcc
 arm64: export RUSTFLAGS = -C target-feature=+crt-static

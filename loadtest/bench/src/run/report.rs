@@ -145,10 +145,41 @@ impl Report {
         of_rows.chain(of_delays)
     }
 
-    /// How the run ended. A report without a bar or a run is none.
+    /// Whether anything was measured.
+    fn has_samples(&self) -> bool {
+        let ran = self.cases.iter().flat_map(|case| &case.rows).any(|row| !row.runs.is_empty());
+        ran || self.codec.is_some() || self.dispatch.iter().any(|row| !row.windows.is_empty())
+    }
+
+    /// How the run ended. Without a single run it is no verdict; with runs of rows that no bar
+    /// compares, all went well.
     pub fn exit(&self) -> Exit {
         let bars = self.verdicts.iter().map(|verdict| verdict.outcome.exit());
         let all = bars.chain(self.problems().map(|(exit, _)| exit));
-        all.min().unwrap_or(Exit::CouldNotRun)
+        all.min().unwrap_or(if self.has_samples() { Exit::Met } else { Exit::CouldNotRun })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::figures::tests::run_of;
+
+    #[test]
+    fn nothing_measured_is_no_verdict_and_rows_without_a_bar_are_no_failure() {
+        assert_eq!(Report::default().exit(), Exit::CouldNotRun);
+        let row = |problem: Option<&str>| RowReport {
+            name: "gateway, dpdk".to_owned(),
+            floor: None,
+            problem: problem.map(str::to_owned),
+            could_not_start: false,
+            runs: vec![run_of(Some(1.0), None, 1.0)],
+        };
+        let report = |row| Report {
+            cases: vec![CaseReport { name: "case".to_owned(), depth: None, size: 64, rows: vec![row] }],
+            ..Report::default()
+        };
+        assert_eq!(report(row(None)).exit(), Exit::Met);
+        assert_eq!(report(row(Some("byte 7"))).exit(), Exit::Missed);
     }
 }
