@@ -21,6 +21,8 @@ command -v unshare >/dev/null || packages+=(util-linux)
 command -v capsh >/dev/null || packages+=(libcap2-bin)
 command -v file >/dev/null || packages+=(file)
 command -v readelf >/dev/null || packages+=(binutils)
+# Clients of netpoll-tls besides Python.
+command -v go >/dev/null || packages+=(golang-go)
 command -v openssl >/dev/null || packages+=(openssl)
 command -v cmake >/dev/null || packages+=(cmake)
 # In front of the gateway, as foreground processes of a test.
