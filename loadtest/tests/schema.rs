@@ -54,6 +54,7 @@ fn reports_of_every_scenario_are_as_the_schema_says() {
         "idle -c 20 --heartbeat 100ms",
         "echo -c 10 --depth 4 --goal p99=1s loss=0",
         "echo -c 10 --rate 500",
+        "echo -c 10 --rate 200:50ms,200..600/50ms,300 --arrivals poisson",
         "push -c 10 --rate 200",
         "room -c 10 --rate 50",
         "broadcast -c 10 --rate 20",
