@@ -17,14 +17,16 @@
 //! socket did not take whole until its queue is empty or it has ended. A connection that has ended
 //! has nothing queued.
 
+mod handover;
+
 use crate::connection_table::ConnectionTable;
 use crate::discarding::Discards;
 use crate::fifo::Fifo;
 use crate::send_queue::SendQueue;
 use crate::{
-    AdoptError, BackendConfig, BackendCounters, Buffer, BufferPools, CloseReason, Completion, Completions,
-    ConnectionId, Held, LastCopy, Phase, PieceStore, PoolId, PoolSet, Priority, Refusal, ReleaseError,
-    SendError, SendStoreLevel, SharedBuffer, Timestamp, Waiting,
+    BackendConfig, BackendCounters, BufferPools, CloseReason, Completion, Completions, ConnectionId,
+    LastCopy, Phase, PieceStore, PoolId, PoolSet, Priority, Refusal, ReleaseError, SendError, SendStoreLevel,
+    SharedBuffer, Timestamp, Waiting,
 };
 use std::io;
 use std::time::Duration;
@@ -482,65 +484,6 @@ impl<S: Slot> Common<S> {
         life.queue.clear(&mut self.pieces);
         self.stop_waiting(id);
         true
-    }
-
-    // --- handing over ---
-
-    /// Takes a connection out of the table and passes its queue to `bytes`; returns whether `Sent`
-    /// is due besides. It is not reported here any more.
-    pub(crate) fn release(
-        &mut self,
-        id: ConnectionId,
-        bytes: &mut dyn FnMut(Held, &[u8]),
-    ) -> Result<(S, Phase, bool), ReleaseError> {
-        let Some(life) = self.table.get(id).map(Slot::life) else { return Err(ReleaseError::Gone) };
-        let phase = life.phase()?;
-        if self.notices.iter().any(|notice| matches!(notice, Notice::Connected(other) if *other == id)) {
-            return Err(ReleaseError::Connecting);
-        }
-        let is_due = |notice: &Notice| matches!(notice, Notice::Sent(other) if *other == id);
-        let awaits_sent = life.awaits_sent() && (life.is_waiting() || self.notices.iter().any(is_due));
-        self.pieces.iter(life.queue.list()).for_each(|piece| bytes(Held::Queued, piece));
-        self.stop_waiting(id);
-        let Some(mut slot) = self.table.remove(id) else { return Err(ReleaseError::Gone) };
-        slot.life_mut().queue.clear(&mut self.pieces);
-        Ok((slot, phase, awaits_sent))
-    }
-
-    /// Puts a connection into the table under its id, with `queued` as its queue. `Sent` is due
-    /// where `sent_due` has the present. Returns the connection when there is no room.
-    pub(crate) fn adopt(
-        &mut self,
-        id: ConnectionId,
-        mut slot: S,
-        queued: &[u8],
-        sent_due: Option<Timestamp>,
-    ) -> Result<(), (AdoptError, S)> {
-        let size_max = self.pools.block_size_max().max(1);
-        let life = slot.life_mut();
-        let pushed = queued.chunks(size_max).all(|chunk| {
-            let piece = self.pools.copy(chunk).map(Buffer::freeze);
-            piece.is_some_and(|piece| {
-                life.queue.push(&mut self.pieces, piece, usize::MAX, Priority::Last, Ok).is_ok()
-            })
-        });
-        if !pushed {
-            life.queue.clear(&mut self.pieces);
-            return Err((AdoptError::Memory, slot));
-        }
-        self.table.insert_at(id, slot).map_err(|mut slot| {
-            slot.life_mut().queue.clear(&mut self.pieces);
-            (AdoptError::Slot, slot)
-        })?;
-        match sent_due {
-            Some(now) if !queued.is_empty() => {
-                self.now = now;
-                self.begin_waiting(id);
-            }
-            Some(_) => self.notices.push_back(Notice::Sent(id)),
-            None => {}
-        }
-        Ok(())
     }
 
     /// The next fact to report.
