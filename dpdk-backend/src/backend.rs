@@ -370,6 +370,10 @@ impl<D: Device, C: Clock> Backend for PollBackend<D, C> {
         self.stack.set_receiving(connection, receiving);
     }
 
+    fn drop_unsent(&mut self, connection: ConnectionId, dropped: &mut dyn FnMut(&[u8])) {
+        self.stack.drop_unsent(connection, dropped);
+    }
+
     fn finish(&mut self, connection: ConnectionId, last: Option<SharedBuffer>) {
         let now = self.clock.now();
         self.stack.finish(now, connection, last);

@@ -312,6 +312,15 @@ impl<S: Slot> Common<S> {
         Finish::Flush
     }
 
+    /// Drops what is queued behind the first `offered` bytes, of which the socket may have taken
+    /// some, and behind the piece that is next; passes it to `dropped`. The last message of an
+    /// owner that has finished stays.
+    pub(crate) fn drop_unsent(&mut self, id: ConnectionId, offered: usize, dropped: &mut dyn FnMut(&[u8])) {
+        if let Some(slot) = self.table.get_mut(id).filter(|slot| slot.life().state.takes_sends()) {
+            slot.life_mut().queue.cut_behind(&mut self.pieces, offered, dropped);
+        }
+    }
+
     /// Drops the first `count` queued bytes: the socket has taken them.
     pub(crate) fn sent(&mut self, id: ConnectionId, count: usize) {
         let Some(slot) = self.table.get_mut(id) else { return };

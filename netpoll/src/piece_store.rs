@@ -346,24 +346,32 @@ impl PieceStore {
         if last == NONE {
             return self.clear(list);
         }
-        let node = &mut self.nodes[last as usize];
-        let rest = std::mem::replace(&mut node.next, NONE);
         if size > 0
-            && let Some(buffer) = node.buffer.as_mut()
+            && let Some(buffer) = self.nodes[last as usize].buffer.as_mut()
         {
             *buffer = buffer.slice(0, size as usize);
         }
-        // In a list that stays, the first piece is the one that was not taken from the shared part.
-        let mut cut = PieceList { head: rest, tail: list.tail };
-        list.tail = last;
-        if self.pop(&mut cut).is_some() {
-            self.shares.give_back();
-        }
-        self.clear(&mut cut);
+        self.cut_behind(list, last, |_| {});
     }
 
-    /// The piece before the one at `index`, or `NONE` when that is the first.
-    fn before(&self, list: &PieceList, index: u32) -> u32 {
+    /// Drops the pieces behind the one at `index`, which the list has; passes each to `dropped`, in
+    /// order.
+    pub fn cut_behind(&mut self, list: &mut PieceList, index: u32, mut dropped: impl FnMut(&SharedBuffer)) {
+        let rest = std::mem::replace(&mut self.nodes[index as usize].next, NONE);
+        let mut cut = PieceList { head: rest, tail: list.tail };
+        list.tail = index;
+        // The first piece of a list is the one that was not taken from the shared part, and the
+        // list keeps its own.
+        if !cut.is_empty() {
+            self.shares.give_back();
+        }
+        while let Some(piece) = self.pop(&mut cut) {
+            dropped(&piece);
+        }
+    }
+
+    /// The piece before the one at `index`, or [`PieceList::NONE`] when that is the first.
+    pub fn before(&self, list: &PieceList, index: u32) -> u32 {
         let (mut last, mut at) = (NONE, list.head);
         while at != index {
             (last, at) = (at, self.next(at));

@@ -115,6 +115,22 @@ impl SendQueue {
         self.bytes = 0;
     }
 
+    /// Drops the pieces behind those that hold the first `kept` bytes, and behind the first piece
+    /// in any case; passes the bytes of each to `dropped`, in order.
+    pub(crate) fn cut_behind(&mut self, store: &mut PieceStore, kept: usize, dropped: &mut dyn FnMut(&[u8])) {
+        let size = |store: &PieceStore, index| store.get(index).map_or(0, |piece| piece.len());
+        let mut last = self.list.first();
+        let mut bytes = size(store, last);
+        while bytes < kept && store.next(last) != PieceList::NONE {
+            last = store.next(last);
+            bytes += size(store, last);
+        }
+        if last != PieceList::NONE {
+            store.cut_behind(&mut self.list, last, |piece| dropped(piece));
+            self.bytes = bytes as u32;
+        }
+    }
+
     /// Moves waiting pieces to blocks of their size ([`BufferPools::retain_waiting`]); returns how
     /// many were copied.
     pub(crate) fn retain(&self, store: &mut PieceStore, pools: &mut BufferPools, copy_break: usize) -> u64 {
@@ -207,6 +223,31 @@ mod tests {
         queue.advance(&mut pieces, 10);
         queue.push(&mut pieces, piece(&mut pools, "z"), 100, Priority::Reply, Ok).unwrap();
         assert_eq!(text(&pieces, &queue), "yz");
+    }
+
+    #[test]
+    fn a_cut_keeps_whole_pieces_and_gives_the_rest_back() {
+        for kept in 0..=9 {
+            let (mut pools, mut pieces, mut queue) = setup(8);
+            for part in ["ab", "cdef", "ghi"] {
+                queue.push(&mut pieces, piece(&mut pools, part), 100, Priority::Reply, Ok).unwrap();
+            }
+            let mut dropped = vec![];
+            queue.cut_behind(&mut pieces, kept, &mut |bytes| dropped.push(bytes.to_vec()));
+            let expected = match kept {
+                0..=2 => "ab",
+                3..=6 => "abcdef",
+                _ => "abcdefghi",
+            };
+            assert_eq!((text(&pieces, &queue), queue.bytes()), (expected.to_owned(), expected.len()));
+            assert_eq!(dropped.concat(), &b"abcdefghi"[expected.len()..]);
+            assert_eq!((pieces.used(), pieces.shares().used()), (3 - dropped.len(), 2 - dropped.len()));
+            queue.push(&mut pieces, piece(&mut pools, "!"), 100, Priority::Reply, Ok).unwrap();
+            assert_eq!(text(&pieces, &queue), expected.to_owned() + "!");
+            queue.clear(&mut pieces);
+            queue.cut_behind(&mut pieces, kept, &mut |_| panic!("nothing is queued"));
+            assert!(pieces.used() == 0 && pieces.shares().used() == 0 && pools.is_full());
+        }
     }
 
     #[test]

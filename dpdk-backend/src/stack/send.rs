@@ -32,6 +32,11 @@ impl Stack {
         tcp.send(&mut context, connection, buffer, priority)
     }
 
+    /// Drops the queued pieces of which no byte has been sent, and passes them to `dropped`.
+    pub fn drop_unsent(&mut self, connection: ConnectionId, dropped: &mut dyn FnMut(&[u8])) {
+        self.tcp.drop_unbegun(connection, dropped);
+    }
+
     /// Pieces of the store that a connection keeps.
     pub fn queued_pieces(&self, connection: ConnectionId) -> usize {
         self.tcp.queued_pieces(connection)

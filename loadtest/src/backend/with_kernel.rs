@@ -172,6 +172,13 @@ impl<L: Backend, K: Backend> Backend for WithKernel<L, K> {
         }
     }
 
+    fn drop_unsent(&mut self, connection: ConnectionId, dropped: &mut dyn FnMut(&[u8])) {
+        match self.of_kernel(connection) {
+            None => self.link.drop_unsent(connection, dropped),
+            Some(id) => self.kernel.drop_unsent(id, dropped),
+        }
+    }
+
     fn finish(&mut self, connection: ConnectionId, last: Option<SharedBuffer>) {
         match self.of_kernel(connection) {
             None => self.link.finish(connection, last),

@@ -112,6 +112,9 @@ macro_rules! contract_suite {
             finishing: finish_behind_a_peers_finish_is_local;
             finishing: finish_after_a_reset_ends;
             finishing: a_peers_finish_leaves_our_queue;
+            dropping: a_last_message_comes_behind_what_has_begun;
+            dropping: a_connection_goes_on_behind_what_was_dropped;
+            dropping: nothing_is_dropped_of_nothing;
             half_closing: requests_before_a_half_close_are_all_answered;
             half_closing: requests_are_answered_in_batches_of_any_size;
             half_closing: an_end_waits_for_an_owner_that_answers_later;

@@ -28,6 +28,7 @@
 //! * an idle connection owns no buffer, and an empty pool pauses receiving without losing a byte;
 //! * a connection that the owner has stopped ([`Backend::set_receiving`]) is left unread and holds
 //!   no receive buffer;
+//! * what has not begun to leave can be dropped, whole sends only ([`Backend::drop_unsent`]);
 //! * a full send queue returns the buffer; an empty one always takes a piece, whatever other
 //!   connections hold;
 //! * what is sent before `Connected` is queued, and leaves when the connection is open;
@@ -154,6 +155,13 @@ pub trait Backend: Queues + Introspect {
     ///   always. [`Backend::close`] finds unread bytes, and resets.
     /// * Repeating it, or naming a dead id, does nothing.
     fn set_receiving(&mut self, connection: ConnectionId, receiving: bool);
+
+    /// Drops what is queued for the connection and has not begun to leave, so that a last message
+    /// is not behind it, and passes the bytes to `dropped`: piece by piece, in order. No send is
+    /// cut: the piece that leaves next stays whole, whether or not it has begun, and each piece is
+    /// one send or several whole ones. (That does not hold of a queue which [`Handover::adopt`]
+    /// has taken over.) Does nothing once the owner has finished.
+    fn drop_unsent(&mut self, connection: ConnectionId, dropped: &mut dyn FnMut(&[u8]));
 
     /// Queues `last` as [`Backend::send`] does, even over the queue's bound on bytes, and goes on
     /// receiving: the owner's protocol has an answer to it. At most once for each connection; only

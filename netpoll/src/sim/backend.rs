@@ -432,6 +432,10 @@ impl Backend for SimBackend {
         }
     }
 
+    fn drop_unsent(&mut self, connection: ConnectionId, dropped: &mut dyn FnMut(&[u8])) {
+        self.common.drop_unsent(connection, 0, dropped);
+    }
+
     fn finish(&mut self, connection: ConnectionId, last: Option<SharedBuffer>) {
         match self.common.finish(connection, last) {
             Finish::Ignored => return,

@@ -419,6 +419,11 @@ impl Backend for UringBackend {
         self.change_receiving(connection, receiving);
     }
 
+    fn drop_unsent(&mut self, connection: ConnectionId, dropped: &mut dyn FnMut(&[u8])) {
+        let offered = self.common.table.get(connection).map_or(0, |slot| slot.offered as usize);
+        self.common.drop_unsent(connection, offered, dropped);
+    }
+
     fn finish(&mut self, connection: ConnectionId, last: Option<SharedBuffer>) {
         self.begin_finish(connection, last);
     }

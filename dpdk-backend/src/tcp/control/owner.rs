@@ -139,6 +139,17 @@ impl Tcp {
         Ok(())
     }
 
+    /// Drops the queued pieces of which no byte has been sent, and passes them to `dropped`. Bytes
+    /// in flight, and the piece that has begun, stay.
+    pub(crate) fn drop_unbegun(&mut self, id: ConnectionId, dropped: &mut dyn FnMut(&[u8])) {
+        let Some(index) = self.live(id).filter(|index| !self.table[*index].has(Facts::FIN_QUEUED)) else {
+            return;
+        };
+        let Some(active) = self.stores.actives.get_mut(self.table[index].active) else { return };
+        active.unsent -= self.stores.pieces.drop_unbegun(&mut active.queue, dropped);
+        self.mark_dirty(index); // its peer may have finished, and nothing else is queued
+    }
+
     /// Shuts the connection's window, or opens it again. The announced window is taken back, which
     /// RFC 9293, 3.8.6 discourages: what one peer may still send would hold receive buffers that
     /// all others need. The peer sends it again.

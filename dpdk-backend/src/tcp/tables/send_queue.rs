@@ -163,6 +163,26 @@ impl Pieces {
         }
     }
 
+    /// Drops the pieces of which no byte has been sent; passes each to `dropped`, in order, and
+    /// returns their bytes. While nothing is in flight the first piece stays: acknowledged bytes of
+    /// it may have left the queue.
+    pub(crate) fn drop_unbegun(&mut self, queue: &mut Queue, dropped: &mut dyn FnMut(&[u8])) -> u32 {
+        if queue.cursor == NONE {
+            return 0;
+        }
+        let has_begun = queue.cursor_offset > 0 || queue.cursor == queue.list.first();
+        let last = if has_begun { queue.cursor } else { self.0.before(&queue.list, queue.cursor) };
+        let mut size = 0;
+        self.0.cut_behind(&mut queue.list, last, |piece| {
+            size += piece.len() as u32;
+            dropped(piece);
+        });
+        if !has_begun {
+            queue.cursor = NONE;
+        }
+        size
+    }
+
     /// Drops everything.
     pub(crate) fn clear(&mut self, queue: &mut Queue) {
         self.0.clear(&mut queue.list);
@@ -255,6 +275,32 @@ mod tests {
                 assert!(
                     queue.is_empty() && pieces.used() == 0 && pieces.shares().used() == 0 && pools.is_full()
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn a_piece_that_has_begun_stays_whole_when_the_rest_is_dropped() {
+        for sent in 0..=9_u32 {
+            for acknowledged in 0..=sent {
+                let (mut pools, mut pieces, mut queue) = setup(&["ab", "cdef", "ghi"]);
+                pieces.advance_cursor(&mut queue, sent);
+                pieces.acknowledge(&mut queue, acknowledged);
+                let mut dropped = vec![];
+                let size = pieces.drop_unbegun(&mut queue, &mut |bytes| dropped.extend_from_slice(bytes));
+                // In flight nothing, or up to a boundary: what is next has not begun, but may have.
+                let end = match (sent, sent == acknowledged) {
+                    (0..=1, _) | (2, false) => 2,
+                    (2, true) | (3..=5, _) | (6, false) => 6,
+                    _ => 9,
+                };
+                assert_eq!(dropped, &b"abcdefghi"[end..]);
+                assert_eq!(size as usize, dropped.len());
+                pieces.push(&mut queue, pools.copy(b"last").unwrap().freeze(), Priority::Last, Ok).unwrap();
+                let rest = ["abcdefghi"[sent as usize..end].to_owned(), "last".to_owned()].concat();
+                assert_eq!(text(pieces.unsent(&queue, rest.len() as u32)), rest);
+                pieces.clear(&mut queue);
+                assert!(pieces.used() == 0 && pieces.shares().used() == 0 && pools.is_full());
             }
         }
     }

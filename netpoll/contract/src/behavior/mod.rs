@@ -3,6 +3,7 @@
 pub mod chaos;
 pub mod closing;
 pub mod crowds;
+pub mod dropping;
 pub mod finishing;
 pub mod half_closing;
 pub mod handover;
