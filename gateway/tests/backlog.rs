@@ -14,6 +14,7 @@ use netpoll::sim::{FaultConfig, SimBackend, SimNetwork};
 use netpoll::{Backend, BackendConfig, Completion, Completions, ConnectionId, Introspect, PoolSize};
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Frames that the greedy connection sends at once: they fill a receive buffer.
@@ -39,7 +40,7 @@ impl World {
         let backend = network.backend(&sizes).unwrap();
         let clients = network.backend(&sizes).unwrap();
         let settings = settings(1, 16);
-        let worker = common::lone_worker(settings, backend);
+        let (worker, _) = common::lone_worker(settings, backend, Arc::default());
         let addresses = worker.addresses().to_vec();
         World { network, worker, addresses, clients, heard: HashMap::new() }
     }

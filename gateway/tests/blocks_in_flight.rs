@@ -16,6 +16,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 const CLIENTS: usize = 32;
@@ -70,7 +71,7 @@ impl World {
         let mut settings = settings(1, CLIENTS);
         settings.listeners.truncate(1);
         settings.listeners[0].socket.address = GATEWAY;
-        let worker = common::lone_worker(settings, backend);
+        let (worker, _) = common::lone_worker(settings, backend, Arc::default());
         World { now, worker, clients, batch: Completions::with_capacity(1024), heard: HashMap::new() }
     }
 

@@ -12,6 +12,7 @@ use netpoll::sim::{FaultConfig, SimBackend, SimNetwork};
 use netpoll::{Backend, BackendConfig, Completion, Completions, ConnectionId, PoolSize, Queues};
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 const SENDERS: usize = 12;
@@ -48,7 +49,7 @@ impl World {
         let mut settings = settings(1, 2 * SENDERS);
         settings.send_queue_bytes_max = sizes.send_queue_bytes_max;
         settings.reloadable.rate = RateLimits::NONE;
-        let worker = common::lone_worker(settings, backend);
+        let (worker, _) = common::lone_worker(settings, backend, Arc::default());
         let address = worker.addresses()[0];
         World { network, worker, address, clients, heard: HashMap::new(), turns: 0, free_min: BUFFERS }
     }

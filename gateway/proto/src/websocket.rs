@@ -23,7 +23,7 @@ pub use close_watch::CloseWatch;
 pub use decoder::{Decoded, Decoder, Kind, Limits, Role};
 pub use header::{
     CONTROL_PAYLOAD_SIZE_MAX, HEADER_SIZE_MAX, MASKED_HEADER_SIZE_MAX, Opcode, emit_close, emit_header,
-    emit_masked_header, header_size,
+    emit_masked_header, header_size, split_frame,
 };
 pub use mask::apply_mask;
 

@@ -3,6 +3,7 @@
 
 #[cfg(feature = "dpdk")]
 mod dpdk;
+pub mod lone;
 pub mod program;
 pub mod websocket;
 
@@ -20,7 +21,9 @@ use gateway_core::worker::{Context, Peers, Worker};
 use gateway_proto::auth::{Accepts, AuthRequest};
 use gateway_proto::body::{Name, RoomKey, SendMessage, Target};
 use gateway_proto::frame::{HEADER_SIZE, Header, Operation};
-use netpoll::{Backend, BackendConfig, BufferPools, ListenerConfig, Mailbox, UringConfig, Waker, mailbox};
+use netpoll::{
+    Backend, BackendConfig, BufferPools, ListenerConfig, Mailbox, MailboxSender, UringConfig, Waker, mailbox,
+};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -59,15 +62,20 @@ macro_rules! on_each_backend {
     };
 }
 
-/// A worker that is the only one, without a verifier, on a backend that the test polls.
-pub fn lone_worker<B: Backend>(settings: WorkerSettings, backend: B) -> Worker<B> {
+/// A worker that is the only one, without a verifier, on a backend that the test polls, and the way
+/// into its mailbox.
+pub fn lone_worker<B: Backend>(
+    settings: WorkerSettings,
+    backend: B,
+    metrics: Arc<WorkerMetrics>,
+) -> (Worker<B>, MailboxSender<Message>) {
     let capacity = settings.tables.mailbox_capacity;
     let (sender, inbox) = mailbox(capacity, backend.waker());
     let (control, _) = mailbox(capacity, Waker::flag());
     let places = Arc::new(FanoutPlaces::new(1, settings.tables.fanouts()));
-    let peers = Peers { workers: vec![sender], control, places, verifier: None };
+    let peers = Peers { workers: vec![sender.clone()], control, places, verifier: None };
     let context = Context { id: WorkerId(0), settings, names: Fingerprints::new((11, 12)), unix_start_ms: 0 };
-    Worker::new(context, backend, inbox, peers, Arc::new(WorkerMetrics::default())).unwrap()
+    (Worker::new(context, backend, inbox, peers, metrics).unwrap(), sender)
 }
 
 /// Settings of a small gateway on free ports: TCP, WebSocket and echo.

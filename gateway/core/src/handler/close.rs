@@ -126,13 +126,14 @@ impl<B: Backend> Handler<B> {
         self.io.close(connection);
     }
 
-    /// Ends a connection that does not take what it is sent.
+    /// Ends a connection that does not take what it is sent: its last word comes next.
     pub(crate) fn close_slow(&mut self, connection: ConnectionId, reason: SlowReason) {
         let is_live = |session: &Session| session.phase != Phase::Closing;
         if !self.shard.sessions.get(connection).is_some_and(is_live) {
             return; // several messages of one slice found its queue full
         }
         self.io.metrics.slow_closes_for(reason).add(1);
+        self.drop_unsent(connection);
         let why = "the connection takes messages too slowly";
         self.close(connection, Goodbye::Closed(CloseCode::SLOW_CONSUMER, &why));
     }

@@ -13,6 +13,10 @@
 //! the connection first then (RFC 6455 §7.1.1, §7.1.2); a peer that has sent its close frame writes
 //! no more. Over TCP there is no such frame, and a half-close is the most that can be said.
 //!
+//! A receiver that was closed as too slow has taken nothing for a while, so its last word may wait
+//! in front of a socket that is full: it has [`SLOW_MOMENTS`] as long as that lasts. What waited
+//! before the word was dropped (`super::unsent`), so it holds one piece and the word.
+//!
 //! A lingering connection keeps its place, which newcomers may need: for at most
 //! `WorkerSettings::linger`, and while the table of connections is full those that have lingered
 //! for longest go, at most [`PLACES_PER_TURN`] a turn, none before [`LINGER_MIN`]. The order is
@@ -21,10 +25,13 @@
 
 use super::Handler;
 use super::goodbye::Answer;
+use super::state::lingering::Lingering;
 use crate::listener::Framing;
 use crate::session::{Phase, WebSocketInput};
+use gateway_proto::codes::CloseCode;
 use gateway_proto::websocket::CloseWatch;
-use netpoll::{Backend, ConnectionId, Introspect, SendError, SharedBuffer, Timestamp};
+use netpoll::{Backend, ConnectionId, Introspect, Queues, SendError, SharedBuffer, Timestamp};
+use std::num::NonZeroU8;
 use std::time::Duration;
 
 /// How much of its time a connection lingers for the peer's close frame: a peer that knows of none
@@ -38,6 +45,10 @@ const fn close_frame_wait(linger: Duration) -> Duration {
 /// `rate.bytes_burst_max`. FIN follows, and from there on the backend discards, as far as time has
 /// paid for that.
 const DISCARDED_KIB_MAX: u16 = 1024;
+
+/// For how many times `WorkerSettings::linger` a receiver that was closed as too slow may linger
+/// while its socket takes nothing: a client that was away for a moment learns why it was closed.
+const SLOW_MOMENTS: NonZeroU8 = NonZeroU8::new(5).unwrap();
 
 /// How long a connection lingers at least: its last word has left by then, and has come to most
 /// peers.
@@ -77,7 +88,9 @@ impl<B: Backend> Handler<B> {
         }
         self.shard.sessions.timers.set(connection.index(), self.turn.now + wait);
         if let Some(session) = self.shard.sessions.get_mut(connection) {
-            self.shard.lingering.begin(session, self.turn.now);
+            let is_slow = session.close_code() == Some(CloseCode::SLOW_CONSUMER);
+            let moments = if is_slow { SLOW_MOMENTS } else { NonZeroU8::MIN };
+            self.shard.lingering.begin(session, self.turn.now, moments);
         }
     }
 
@@ -115,7 +128,12 @@ impl<B: Backend> Handler<B> {
 
     /// The time of a closing connection is over: the one for its close frame, or all of it.
     pub(super) fn linger_is_over(&mut self, connection: ConnectionId) {
+        let waits = self.io.queues().queued_bytes(connection) > 0 && self.turn.takes_newcomers();
         let Some(session) = self.shard.sessions.get_mut(connection) else { return };
+        if waits && Lingering::extend(session) {
+            let next = self.turn.now + self.context.settings.linger;
+            return self.shard.sessions.timers.set(connection.index(), next);
+        }
         match session.websocket_input.close_watch() {
             Some(_) => self.stop_waiting_for_close(connection),
             None => self.io.close(connection),

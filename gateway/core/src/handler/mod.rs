@@ -21,6 +21,7 @@
 //! * `timers`: timeouts of the login, of idleness, of tokens.
 //! * `names`: the names that a session is known by.
 //! * `linger`: how long a connection is kept after its last word, so that it arrives.
+//! * `unsent`: what a receiver that is too slow is not sent any more.
 //! * `buffer_pressure`: frames that have not come whole, when buffers run short.
 //! * `rate`: how fast a connection may ask.
 //! * `share`: what one connection may have of a turn, and what waits for the next one.
@@ -63,6 +64,7 @@ mod share;
 mod state;
 mod subscribe;
 mod timers;
+mod unsent;
 mod upgrade;
 mod websocket;
 

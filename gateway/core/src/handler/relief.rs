@@ -314,6 +314,7 @@ impl<B: Backend> Handler<B> {
         let lives =
             self.shard.sessions.get(connection).is_some_and(|session| session.phase != Phase::Closing);
         self.io.metrics.slow_closes_for(reason).add(u64::from(lives));
+        self.drop_unsent(connection); // counted
         self.close(connection, Goodbye::Silent(CloseCode::SLOW_CONSUMER));
     }
 }

@@ -62,6 +62,12 @@ impl<B: Backend> Io<B> {
         self.backend.send_last(connection, last)
     }
 
+    /// Drops what is queued and has not begun to leave, whole sends only; passes it to `dropped`
+    /// ([`Backend::drop_unsent`]).
+    pub(crate) fn drop_unsent(&mut self, connection: ConnectionId, dropped: &mut dyn FnMut(&[u8])) {
+        self.backend.drop_unsent(connection, dropped);
+    }
+
     /// Sends what is queued, then `last`, then FIN ([`Backend::finish`]).
     pub(crate) fn finish(&mut self, connection: ConnectionId, last: Option<SharedBuffer>) {
         self.backend.finish(connection, last);

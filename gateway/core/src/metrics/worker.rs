@@ -269,6 +269,9 @@ worker_metrics! {
         received: [Traffic; 8],
         /// Sent, by operation class.
         sent: [Traffic; 8],
+        /// Frames queued for receivers that were closed as too slow, and not sent, by operation
+        /// class.
+        unsent: [Counter; 8],
         /// Messages handed to receivers by fan-out, by message class.
         deliveries: [Counter; 4],
         /// Messages dropped because the receiver's queue was full, by message class; the receiver

@@ -40,6 +40,7 @@ use gateway_proto::codes::CloseCode;
 use gateway_proto::websocket::{CloseWatch, Decoder};
 use netpoll::{ConnectionId, TimerWheel, Timestamp, release_spare};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU8;
 use std::time::Duration;
 use text::{TextId, TextStore, TextUse};
 use user::PackedUser;
@@ -185,8 +186,9 @@ pub struct Session {
     pub listener: u8,
     /// How its bytes are cut into frames: its listener's.
     pub framing: Framing,
-    /// Its last frame was sent; it lingers for a moment so that the frame arrives.
-    pub lingers: bool,
+    /// Its last frame was sent, and it lingers so that the frame arrives: the moments that it has
+    /// for that, the present one included. None: it does not linger.
+    pub lingers: Option<NonZeroU8>,
     /// Its token is a service's: it may send to all users and rooms.
     pub service: bool,
     /// Answers of homes that its login still needs; once it is logged in, answers to its messages
@@ -250,7 +252,7 @@ impl Session {
             phase: Phase::Vacant,
             listener: 0,
             framing: Framing::Tcp,
-            lingers: false,
+            lingers: None,
             service: false,
             answers_due: 0,
         }

@@ -1,7 +1,7 @@
-//! Frame headers (RFC 6455 §5.2), to write.
+//! Frame headers (RFC 6455 §5.2), to write, and a server's own frames, to read.
 
 use crate::body::{REASON_SIZE_MAX, Reason};
-use crate::bytes::Writer;
+use crate::bytes::{Reader, Writer};
 use crate::codes::CloseCode;
 
 /// The largest header of a frame that a server sends, in bytes.
@@ -125,6 +125,24 @@ fn emit(opcode: Opcode, fin: bool, payload_size: u64, masked: u8, out: &mut [u8]
         }
     }
     Some(writer.size())
+}
+
+/// Splits the whole frame at the front of `bytes`, which a server wrote, from what is behind it:
+/// returns its opcode, its payload and the rest.
+///
+/// `None` where no such frame is, whole and without a mask.
+#[must_use]
+pub fn split_frame(bytes: &[u8]) -> Option<(Opcode, &[u8], &[u8])> {
+    let mut reader = Reader::new(bytes);
+    let opcode = Opcode::from_bits(reader.u8()? & OPCODE)?;
+    let size = match reader.u8()? {
+        LENGTH_U16 => u64::from(reader.u16()?),
+        LENGTH_U64 => reader.u64()?,
+        MASKED.. => return None,
+        size => u64::from(size),
+    };
+    let (payload, behind) = reader.rest().split_at_checked(usize::try_from(size).ok()?)?;
+    Some((opcode, payload, behind))
 }
 
 /// Writes the payload of a close frame (RFC 6455 §5.5.1): the code and the reason, 2 to 125 bytes.

@@ -249,6 +249,25 @@ fn headers_emit_in_their_shortest_form() {
 }
 
 #[test]
+fn a_servers_frames_are_split_as_they_were_written() {
+    let mut out = [0xee; HEADER_SIZE_MAX + 70_000];
+    for size in [0, 125, 126, 0xffff, 0x10000] {
+        let header = emit_header(Opcode::Binary, true, size as u64, &mut out).unwrap();
+        let end = header + size;
+        let (opcode, payload, behind) = split_frame(&out[..end + 3]).unwrap();
+        assert_eq!((opcode, payload.len(), behind.len()), (Opcode::Binary, size, 3));
+        assert_eq!(payload.as_ptr(), out[header..].as_ptr());
+        for cut in [0, 1, header - 1, end.saturating_sub(1)] {
+            assert_eq!(split_frame(&out[..cut]), None, "{cut} of {end} bytes");
+        }
+    }
+    emit_masked_header(Opcode::Binary, true, 1, MASK, &mut out).unwrap();
+    assert_eq!(split_frame(&out), None, "a client's");
+    emit_header(Opcode::Close, true, 2, &mut out).unwrap();
+    assert_eq!(split_frame(&out[..4]), Some((Opcode::Close, &out[2..4], &out[..0])));
+}
+
+#[test]
 fn masking_is_right_at_any_alignment_and_size() {
     let mut bytes = [0; 80];
     for start in 0..16 {

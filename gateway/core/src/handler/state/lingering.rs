@@ -3,6 +3,7 @@
 use crate::session::{Phase, Session, Sessions};
 use netpoll::{ConnectionId, Timestamp, release_queue};
 use std::collections::VecDeque;
+use std::num::NonZeroU8;
 
 /// Lingering connections that a worker keeps the order of at least.
 const LISTED_MIN: usize = 64;
@@ -48,9 +49,9 @@ impl Lingering {
         }
     }
 
-    /// A session begins to linger.
-    pub(in crate::handler) fn begin(&mut self, session: &mut Session, now: Timestamp) {
-        session.lingers = true;
+    /// A session begins to linger, for so many `moments` at most.
+    pub(in crate::handler) fn begin(&mut self, session: &mut Session, now: Timestamp, moments: NonZeroU8) {
+        session.lingers = Some(moments);
         self.count += 1;
         if self.entries.len() == self.listed_max {
             self.entries.pop_front(); // it ends by its time
@@ -66,7 +67,7 @@ impl Lingering {
     ) -> Option<ConnectionId> {
         loop {
             let (connection, began) = *self.entries.front()?;
-            match sessions.get_mut(connection).filter(|session| session.lingers) {
+            match sessions.get_mut(connection).filter(|session| session.lingers.is_some()) {
                 Some(_) if began >= before => return None,
                 Some(session) => {
                     self.forget(session);
@@ -78,9 +79,16 @@ impl Lingering {
         }
     }
 
+    /// A moment of the session's is over: begins the next one. False when that was the last.
+    pub(in crate::handler) fn extend(session: &mut Session) -> bool {
+        let left = session.lingers.and_then(|moments| NonZeroU8::new(moments.get() - 1));
+        session.lingers = left.or(session.lingers);
+        left.is_some()
+    }
+
     /// The session lingers no longer, if it did.
     pub(in crate::handler) fn forget(&mut self, session: &mut Session) {
-        self.count -= usize::from(std::mem::take(&mut session.lingers));
+        self.count -= usize::from(session.lingers.take().is_some());
     }
 
     /// As many linger as are counted, and all of them are closing.
@@ -89,7 +97,7 @@ impl Lingering {
     /// When that does not hold.
     pub fn invariants(&self, sessions: &Sessions) {
         let all = (0..sessions.slots()).filter_map(|index| sessions.at(index));
-        let lingering: Vec<_> = all.filter(|session| session.lingers).collect();
+        let lingering: Vec<_> = all.filter(|session| session.lingers.is_some()).collect();
         assert_eq!(lingering.len(), self.count, "lingering connections");
         assert!(self.entries.len() <= self.listed_max, "the list has outgrown its memory");
         for session in lingering {
@@ -125,7 +133,7 @@ mod tests {
         let mut lingering = Lingering::with_capacity(16);
         let at = Timestamp::from_nanos;
         for (number, id) in ids[..4].iter().enumerate() {
-            lingering.begin(sessions.get_mut(*id).unwrap(), at(100 + number as u64));
+            lingering.begin(sessions.get_mut(*id).unwrap(), at(100 + number as u64), NonZeroU8::MIN);
         }
         lingering.forget(sessions.get_mut(ids[0]).unwrap());
         lingering.forget(sessions.get_mut(ids[0]).unwrap()); // once
@@ -139,12 +147,25 @@ mod tests {
     }
 
     #[test]
+    fn a_session_has_the_moments_that_it_was_given() {
+        let (mut sessions, ids) = sessions(1);
+        let mut lingering = Lingering::with_capacity(1);
+        let session = sessions.get_mut(ids[0]).unwrap();
+        lingering.begin(session, Timestamp::ZERO, NonZeroU8::new(3).unwrap());
+        assert_eq!([(); 4].map(|()| Lingering::extend(session)), [true, true, false, false]);
+        lingering.invariants(&sessions);
+        lingering.forget(sessions.get_mut(ids[0]).unwrap());
+        assert_eq!(lingering.count(), 0);
+        assert!(!Lingering::extend(sessions.get_mut(ids[0]).unwrap()));
+    }
+
+    #[test]
     fn the_list_never_outgrows_its_memory() {
         let (mut sessions, ids) = sessions(1000);
         let mut lingering = Lingering::with_capacity(1000);
         let capacity = lingering.entries.capacity();
         for (number, id) in ids.iter().enumerate() {
-            lingering.begin(sessions.get_mut(*id).unwrap(), Timestamp::ZERO);
+            lingering.begin(sessions.get_mut(*id).unwrap(), Timestamp::ZERO, NonZeroU8::MIN);
             if number % 3 > 0 {
                 lingering.forget(sessions.get_mut(*id).unwrap());
             }
