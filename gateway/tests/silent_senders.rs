@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::lone::{Lone, frames};
 use common::{auth_body, frame, send_message, settings};
 use gateway_core::settings::RateLimits;
 use gateway_core::worker::Worker;
@@ -183,4 +184,60 @@ fn pushes_leave_receive_buffers_to_others() {
 #[test]
 fn heartbeats_leave_blocks_to_others() {
     leave_receive_buffers_to_others(|_| frame(Operation::HEARTBEAT, 2, &[]));
+}
+
+/// However many silent senders are left unread, one that reads late has a place: its burst, of
+/// which the answers are more than its queue, comes back whole.
+#[test]
+fn silent_senders_leave_places_to_a_burst() {
+    const BURST: i32 = 400;
+    let mut settings = settings(1, 2 * SENDERS);
+    settings.tables.mailbox_capacity = SENDERS - 2;
+    settings.reloadable.rate = RateLimits::NONE;
+    settings.reloadable.slow_consumer_timeout = Duration::from_secs(3600);
+    settings.listeners.iter_mut().for_each(|listener| listener.socket.send_buffer = Some(8 << 10));
+    let mut sizes = BackendConfig::small(2 * SENDERS);
+    let pool = |size, count| PoolSize { size, count };
+    sizes.send_queue_bytes_max = 64 << 10;
+    sizes.pools.blocks = vec![pool(256, 1024), pool(1024, 4096), pool(4096, 1024), pool(128 << 10, 16)];
+    let mut world = Lone::new(1, settings, &sizes);
+    let request = |number: i32| frame(Operation(200), number, &[number as u8; 984]);
+    let stops = |world: &Lone| world.metrics.answer_stops.get();
+    for mid in 1..=SENDERS as i64 {
+        let (silent, before) = (world.login(mid), stops(&world));
+        world.clients.set_receiving(silent, false);
+        for number in 0.. {
+            assert!(number < 10_000, "a sender that reads nothing is read on");
+            world.send_if_empty(silent, &request(number));
+            world.wait(Duration::from_micros(100));
+            if stops(&world) > before {
+                break;
+            }
+        }
+    }
+    let (late, before) = (world.login(1000), stops(&world));
+    world.take(late);
+    world.clients.set_receiving(late, false);
+    let mut sent = 0;
+    while sent < BURST && stops(&world) == before {
+        if world.clients.queued_bytes(late) == 0 {
+            world.send(late, &request(sent));
+            sent += 1;
+        }
+        world.wait(Duration::from_micros(100));
+    }
+    assert!(stops(&world) > before, "its answers are more than its queue");
+    world.clients.set_receiving(late, true);
+    for number in sent..BURST {
+        world.until("room", |world| world.clients.queued_bytes(late) < 16 << 10 || world.has_ended(late));
+        world.send(late, &request(number));
+    }
+    let all = BURST as usize * request(0).len();
+    world.until("all answers", |world| world.heard(late).bytes.len() >= all || world.has_ended(late));
+    let answers = frames(&world.take(late));
+    assert_eq!(answers.len(), BURST as usize);
+    for (number, (header, body)) in (0..).zip(answers) {
+        assert_eq!((header.operation, header.sequence, body.len()), (Operation(200), number, 984));
+    }
+    assert_eq!(world.metrics.slow_closes_in_all(), 0);
 }

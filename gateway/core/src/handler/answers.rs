@@ -18,10 +18,13 @@
 //! receive buffers bound; at [`QUEUES_MAX`] times the queue the connection is closed.
 
 use super::Handler;
-use super::state::held::Awaited;
 use crate::metrics::SlowReason;
 use crate::session::Session;
 use netpoll::{Backend, ConnectionId, PoolSet, Priority, Queues, SendError, SharedBuffer};
+
+/// Connections that are left unread for their answers and looked at in a turn at most. One that has
+/// read all of them does not wait for that.
+const LOOKS_PER_TURN: usize = 64;
 
 /// Queues that answers fill at most. io_uring receives 512 KiB ahead at first, 2 MiB at most with
 /// the default 128 receive buffers, and the default queue is 1 MiB.
@@ -55,20 +58,15 @@ impl<B: Backend> Handler<B> {
             && self.io.queues().queued_blocks(connection, PoolSet::RECEIVE) > 0
     }
 
-    /// Leaves a connection unread until it has read of what waits for it. False when it is ending,
-    /// or when there are too many of them.
+    /// Leaves a connection unread until it has read of what waits for it. False when it is ending.
     fn hold_for_answers(&mut self, connection: ConnectionId) -> bool {
-        let has_place = self.held.has_place();
         let session = self.shard.sessions.get_mut(connection);
         let Some(session) = session.filter(|session| session.is_open()) else { return false };
         if session.flow.awaits_uptake() {
             return true;
         }
-        if !has_place {
-            return false;
-        }
         session.flow.set_awaits_uptake(true);
-        self.held.0.push_back((connection, Awaited::Uptake));
+        self.held.uptake.push(connection.index());
         self.io.metrics.answer_stopped.increment();
         self.io.metrics.answer_stops.add(1);
         self.io.set_receiving(connection, false);
@@ -94,9 +92,20 @@ impl<B: Backend> Handler<B> {
         self.io.queues().stalled_for(connection, self.turn.now) >= self.policy.slow_consumer_timeout
     }
 
+    /// Looks at some of the connections that are left unread for their answers.
+    pub(super) fn look_at_uptake(&mut self) {
+        for _ in 0..LOOKS_PER_TURN.min(self.held.uptake.len()) {
+            let Some(slot) = self.held.uptake.pop() else { return };
+            let connection = self.shard.sessions.at(slot).map(|session| session.connection);
+            if connection.is_some_and(|connection| self.still_awaits_uptake(connection)) {
+                self.held.uptake.push(slot);
+            }
+        }
+    }
+
     /// Looks at a connection that is left unread for its answers: it is received from again, or
     /// closed, or stays. True when it stays.
-    pub(super) fn still_awaits_uptake(&mut self, connection: ConnectionId) -> bool {
+    pub(crate) fn still_awaits_uptake(&mut self, connection: ConnectionId) -> bool {
         let awaits_uptake = |session: &Session| session.flow.awaits_uptake();
         if !self.shard.sessions.get(connection).is_some_and(awaits_uptake) {
             return false;

@@ -21,7 +21,6 @@
 //! when the destination has taken most of what waits, which depends on no client.
 
 use super::Handler;
-use super::state::held::Awaited;
 use crate::address::WorkerId;
 use crate::session::{CoarseInstant, Open};
 use netpoll::{Backend, ConnectionId};
@@ -50,7 +49,7 @@ impl<B: Backend> Handler<B> {
         if !self.held.has_place() || !self.shard.sessions.of_mut(open).flow.set_held(true) {
             return;
         }
-        self.held.0.push_back((open.connection(), Awaited::Worker(to)));
+        self.held.posts.push_back((open.connection(), to));
         self.io.metrics.held.increment();
         self.io.metrics.holds.add(1);
         self.io.set_receiving(open.connection(), false);
@@ -58,16 +57,13 @@ impl<B: Backend> Handler<B> {
 
     /// Receives again from connections as soon as there is room for their messages, or answers.
     pub(crate) fn release_held(&mut self) {
-        for _ in 0..LOOKS_PER_TURN.min(self.held.0.len()) {
-            let Some((connection, awaited)) = self.held.0.pop_front() else { return };
-            let stays = match awaited {
-                Awaited::Worker(to) => self.still_awaits_worker(connection, to),
-                Awaited::Uptake => self.still_awaits_uptake(connection),
-            };
-            if stays {
-                self.held.0.push_back((connection, awaited));
+        for _ in 0..LOOKS_PER_TURN.min(self.held.posts.len()) {
+            let Some((connection, to)) = self.held.posts.pop_front() else { break };
+            if self.still_awaits_worker(connection, to) {
+                self.held.posts.push_back((connection, to));
             }
         }
+        self.look_at_uptake();
     }
 
     /// Receives again from a connection if there is room for its messages. True when it is held

@@ -149,7 +149,7 @@ worker_metrics! {
             "Messages and replies that found the store of pieces used up by other connections."
             => store_refusals;
         Gauge "gateway_lingering_connections"
-            "Connections kept for at most 2 s after their last message, so that it arrives."
+            "Connections kept for at most 2 s after their last message, slow ones for 10 s, so that it arrives."
             => lingering;
         Counter "gateway_linger_evictions_total"
             "Lingering connections closed early, because the table of connections was full."

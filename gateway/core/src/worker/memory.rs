@@ -93,12 +93,14 @@ pub fn memory_plan(tables: &TableSizes, workers: usize, backend: &BackendConfig)
             tables.fanouts().total() * Fanouts::BYTES_PER_FANOUT + FanoutPlaces::BYTES_PER_WORKER,
         ),
         addend("outcomes", tables.outcomes_max() * ReceiptCounts::BYTES_PER_SUM),
-        // Messages that wait for room in others' mailboxes, the worker's messages to itself, and
-        // what was received and waits for a later turn.
+        // Messages that wait for room in others' mailboxes, the worker's messages to itself, the
+        // senders that are left unread meanwhile, or until they read their answers, and what was
+        // received and waits for a later turn.
         addend(
             "waiting messages",
             crate::outbox::reserved_bytes(tables.mailbox_capacity)
-                + tables.mailbox_capacity * Held::BYTES_PER_CONNECTION
+                + tables.mailbox_capacity * Held::BYTES_PER_POST
+                + tables.connections_max * Held::BYTES_PER_CONNECTION
                 + Backlog::bytes(backend.pools.receive.count),
         ),
     ]

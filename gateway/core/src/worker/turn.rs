@@ -100,9 +100,11 @@ impl<B: Backend> Worker<B> {
                 }
                 Completion::PeerFinished { connection } => handler.peer_finished(connection),
                 Completion::Closed { connection, reason } => handler.closed(connection, reason),
-                // Queues are bounded and need no attention as they drain; and a gateway does not
-                // connect.
-                Completion::Sent { .. } | Completion::Connected { .. } => {}
+                // It has read all of its answers.
+                Completion::Sent { connection } => {
+                    handler.still_awaits_uptake(connection);
+                }
+                Completion::Connected { .. } => {} // a gateway does not connect
             }
             handler.handle_local();
             if handler.outbox.handed_over() >= EXCHANGE_EVERY {

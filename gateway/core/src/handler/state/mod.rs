@@ -21,7 +21,7 @@ use backlog::Backlog;
 use echo::EchoConnections;
 use held::Held;
 use memory_pressure::MemoryPressure;
-use netpoll::{Backend, ConnectionId};
+use netpoll::{Backend, ConnectionId, Introspect};
 use relief::Relief;
 use reserve::Delivery;
 use std::sync::Arc;
@@ -57,7 +57,7 @@ impl<B: Backend> Handler<B> {
             turn: TurnState::new(now, backlog),
             relief: Relief::new(now),
             memory: MemoryPressure::default(),
-            held: Held::with_capacity(context.settings.tables.mailbox_capacity),
+            held: Held::with_capacity(context.settings.tables.mailbox_capacity, io.queues().index_bound()),
             delivery: Delivery::with_capacity(context.settings.fanout_slice.max(64)),
             echo: EchoConnections::default(),
             verdicts: PendingLogins::new(Arc::clone(&context.settings.shared.verifying)),
