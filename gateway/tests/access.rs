@@ -321,3 +321,28 @@ fn sessions_of_a_key_of_a_time_and_all_are_closed_by_a_kick() {
         assert_eq!(kick(json!({ "all": true })).0, 404, "nobody is left");
     });
 }
+
+/// A body that the verifier cannot read: its client learns what is wrong with it, and no more of a
+/// token than before.
+#[test]
+fn a_body_that_can_not_be_read_is_said_what_is_wrong_with_it() {
+    let bearer = token(7, &json!({}));
+    let cases = [
+        ("[]".to_owned(), "auth body is not a JSON object"),
+        (r#"{"token":7}"#.to_owned(), "auth field token has another type: expected text in quotes"),
+        (format!(r#"{{"token":"{bearer}","key":"\ud800"}}"#), "auth body has half of a surrogate pair"),
+        (format!(r#"{{"token":"{bearer}","token":"{bearer}"}}"#), "auth field token is given twice"),
+        (r#"{"token":"a.b.c"}"#.to_owned(), "the token was refused"),
+    ];
+    on_both(&[], |running| {
+        for (body, expected) in &cases {
+            let mut client = Client::connect(running.address("tcp on ").parse().unwrap());
+            client.send(Operation::AUTH, 1, body.as_bytes());
+            let (code, reason) = ended_with(&mut client);
+            assert!(reason.starts_with(expected), "{body}: {reason}");
+            let is_about_token = *expected == "the token was refused";
+            let wanted = if is_about_token { CloseCode::AUTH_FAILED } else { CloseCode::PROTOCOL_ERROR };
+            assert_eq!(code, wanted, "{body}");
+        }
+    });
+}

@@ -17,7 +17,7 @@ impl<B: Backend> Handler<B> {
             Message::Sharers { connection, count } => self.share_rate(connection, count),
             Message::Release { kind, name, from } => self.release(kind, name, from),
             Message::Evict { connection, code: CloseCode::AUTH_FAILED, reason: None } => {
-                self.refuse_login(connection, CloseCode::AUTH_FAILED, "the key belongs to another user");
+                self.refuse_login(connection, CloseCode::AUTH_FAILED, &"the key belongs to another user");
             }
             Message::Evict { connection, code, reason } => self.kick(connection, code, reason.as_ref()),
             Message::ToName { name, push, exclude, origin } => {

@@ -14,6 +14,7 @@ use gateway_proto::auth::{AuthRequest, SCRATCH_SIZE_MAX};
 use gateway_proto::codes::{CloseCode, ErrorCode};
 use gateway_proto::frame::{Header, Operation};
 use netpoll::{Backend, Buffer, ConnectionId};
+use std::fmt::Display;
 
 /// The identity of a client.
 #[derive(Clone, Copy)]
@@ -53,7 +54,7 @@ impl<B: Backend> Handler<B> {
                 self.shard.sessions.set_logging_in(connection, Phase::Verifying);
                 if !self.verify(connection, sequence, buffer) {
                     self.io.metrics.verifier_overloads.add(1);
-                    self.refuse_login(connection, CloseCode::OVERLOAD, "too many logins at once");
+                    self.refuse_login(connection, CloseCode::OVERLOAD, &"too many logins at once");
                 }
             }
         }
@@ -123,20 +124,33 @@ impl<B: Backend> Handler<B> {
                 };
                 self.login(connection, verdict.body.as_slice(), Some(identity));
             }
-            Err(error) => self.refuse_login(connection, code_of(*error), label_of(*error)),
+            // What is wrong with the body its client wrote itself.
+            Err(AuthError::Malformed) => self.refuse_body(connection, verdict.body.as_slice()),
+            Err(error) => self.refuse_login(connection, code_of(*error), &label_of(*error)),
+        }
+    }
+
+    /// Ends a connection for an Auth body that a verifier could not read, and says what is wrong
+    /// with it.
+    fn refuse_body(&mut self, connection: ConnectionId, body: &[u8]) {
+        let error = AuthRequest::parse(body, &mut [0; SCRATCH_SIZE_MAX]).err();
+        let malformed = AuthError::Malformed;
+        match error {
+            Some(error) => self.refuse_login(connection, error.close_code(), &error),
+            None => self.refuse_login(connection, code_of(malformed), &label_of(malformed)),
         }
     }
 
     /// Ends a connection for a login that is not accepted; one that has ended otherwise stays as it
     /// is.
-    pub(crate) fn refuse_login(&mut self, connection: ConnectionId, code: CloseCode, reason: &str) {
+    pub(crate) fn refuse_login(&mut self, connection: ConnectionId, code: CloseCode, reason: &dyn Display) {
         let lives = |session: &Session| session.phase != Phase::Closing;
         if !self.shard.sessions.get(connection).is_some_and(lives) {
             return;
         }
         self.io.metrics.auth_failures.add(1);
         self.audit(connection, AuditKind::Refused(code));
-        self.close(connection, Goodbye::Closed(code, &reason));
+        self.close(connection, Goodbye::Closed(code, reason));
     }
 
     /// Registers the session under its names; the reply goes out when their homes have answered.
@@ -145,23 +159,23 @@ impl<B: Backend> Handler<B> {
         let mut scratch = [0; SCRATCH_SIZE_MAX];
         let request = match AuthRequest::parse(body, &mut scratch) {
             Ok(request) => request,
-            Err(error) => {
-                self.io.metrics.auth_failures.add(1);
-                self.audit(connection, AuditKind::Refused(error.close_code()));
-                return self.close(connection, Goodbye::Closed(error.close_code(), &error));
-            }
+            Err(error) => return self.refuse_login(connection, error.close_code(), &error),
         };
         let uid = request.uid.map(|uid| uid.as_str());
         let claimed = Identity { mid: request.mid, uid, token: None };
         let identity = match verified {
             None => claimed,
             Some(verified) if contradicts(&claimed, &verified) => {
-                return self.refuse_login(connection, CloseCode::AUTH_FAILED, "the token names another user");
+                return self.refuse_login(
+                    connection,
+                    CloseCode::AUTH_FAILED,
+                    &"the token names another user",
+                );
             }
             Some(verified) => verified,
         };
         match self.register(connection, &request, identity) {
-            None => self.refuse_login(connection, CloseCode::OVERLOAD, "the server's tables are full"),
+            None => self.refuse_login(connection, CloseCode::OVERLOAD, &"the server's tables are full"),
             Some(0) => self.login_complete(connection), // without a name or a room there is no home to ask
             Some(_) => {}
         }

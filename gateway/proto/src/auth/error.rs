@@ -69,6 +69,8 @@ pub enum AuthError {
     NotUtf8,
     /// The body is not one JSON object (RFC 8259).
     Syntax,
+    /// A text holds an escaped half of a surrogate pair, which is no character.
+    HalfPair,
     /// Arrays and objects nest deeper than [`DEPTH_MAX`](super::DEPTH_MAX).
     TooDeep,
     /// The body goes on after the object.
@@ -98,6 +100,7 @@ impl AuthError {
         match self {
             Self::NotUtf8 => "not_utf8",
             Self::Syntax => "syntax",
+            Self::HalfPair => "half_pair",
             Self::TooDeep => "too_deep",
             Self::TrailingBytes => "trailing_bytes",
             Self::Duplicate(_) => "duplicate",
@@ -126,6 +129,9 @@ impl core::fmt::Display for AuthError {
         match self {
             Self::NotUtf8 => f.write_str("auth body is not UTF-8"),
             Self::Syntax => f.write_str("auth body is not a JSON object"),
+            Self::HalfPair => f.write_str(
+                "auth body has half of a surrogate pair: write both, as in \\ud83d\\ude00, or the character",
+            ),
             Self::TooDeep => f.write_str("auth body nests too deeply"),
             Self::TrailingBytes => f.write_str("auth body goes on after its object"),
             Self::Duplicate(field) => write!(f, "auth field {} is given twice", field.name()),

@@ -46,23 +46,27 @@ impl Unescape<'_> {
         digits.bytes().try_fold(0, |unit, digit| Some(unit << 4 | char::from(digit).to_digit(16)?))
     }
 
-    /// `\uXXXX`, or the two of a surrogate pair.
-    fn unicode(&mut self) -> Option<char> {
-        let high = self.unit(2)?;
+    /// `\uXXXX`, or the two of a surrogate pair. Half a pair is JSON, and no character (RFC 8259
+    /// §8.2).
+    fn unicode(&mut self) -> Result<char, AuthError> {
+        let high = self.unit(2).ok_or(AuthError::Syntax)?;
         if !matches!(high, 0xd800..=0xdbff) {
             self.advance(6);
-            return char::from_u32(high);
+            return char::from_u32(high).ok_or(AuthError::HalfPair);
         }
-        let low = self.unit(8)?;
-        if self.rest.get(6..8) != Some("\\u") || !matches!(low, 0xdc00..=0xdfff) {
-            return None;
+        if self.rest.get(6..8) != Some("\\u") {
+            return Err(AuthError::HalfPair);
+        }
+        let low = self.unit(8).ok_or(AuthError::Syntax)?;
+        if !matches!(low, 0xdc00..=0xdfff) {
+            return Err(AuthError::HalfPair);
         }
         self.advance(12);
-        char::from_u32(0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00))
+        char::from_u32(0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00)).ok_or(AuthError::HalfPair)
     }
 
-    fn escape(&mut self) -> Option<char> {
-        let plain = match self.rest.as_bytes().get(1)? {
+    fn escape(&mut self) -> Result<char, AuthError> {
+        let plain = match self.rest.as_bytes().get(1).ok_or(AuthError::Syntax)? {
             b'"' => '"',
             b'\\' => '\\',
             b'/' => '/',
@@ -72,10 +76,10 @@ impl Unescape<'_> {
             b'r' => '\r',
             b't' => '\t',
             b'u' => return self.unicode(),
-            _ => return None,
+            _ => return Err(AuthError::Syntax),
         };
         self.advance(2);
-        Some(plain)
+        Ok(plain)
     }
 }
 
@@ -85,7 +89,7 @@ impl Iterator for Unescape<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         let character = self.rest.chars().next()?;
         if character == '\\' {
-            return Some(self.escape().ok_or(AuthError::Syntax));
+            return Some(self.escape());
         }
         self.advance(character.len_utf8());
         Some(Ok(character))

@@ -106,12 +106,7 @@ fn what_is_not_json_is_refused_wherever_it_stands() {
         r#""\x""#,
         r#""\u12""#,
         r#""\u12g4""#,
-        r#""\ud83d""#,
-        r#""\ude00""#,
-        r#""\ud83dx""#,
-        r#""\ud83d\ud83d""#,
-        r#""\ud83d\ue000""#,
-        r#""\ud83d\uffff""#,
+        r#""\ud83d\ude0""#,
         "[1,]",
         "[,1]",
         "[1 2]",
@@ -134,6 +129,20 @@ fn what_is_not_json_is_refused_wherever_it_stands() {
         for name in ["x", "resume"] {
             let body = format!(r#"{{"{name}":{value}}}"#);
             assert_eq!(error(&body), Some(AuthError::Syntax), "{body}");
+        }
+    }
+    for value in [
+        r#""\ud83d""#,
+        r#""\ude00""#,
+        r#""\ud83dx""#,
+        r#""\ud83d\n""#,
+        r#""\ud83d\ud83d""#,
+        r#""\ud83d\ue000""#,
+        r#""\ud83d\uffff""#,
+    ] {
+        for name in ["x", "resume", "key"] {
+            let body = format!(r#"{{"{name}":{value}}}"#);
+            assert_eq!(error(&body), Some(AuthError::HalfPair), "{body}");
         }
     }
     for body in
@@ -297,6 +306,7 @@ fn errors_name_themselves() {
     let all = [
         AuthError::NotUtf8,
         AuthError::Syntax,
+        AuthError::HalfPair,
         AuthError::TooDeep,
         AuthError::TrailingBytes,
         AuthError::Duplicate(field),
