@@ -1,6 +1,7 @@
 //! The table of routes: methods, paths, and what a caller needs. Handlers are in `routes`, the
 //! checks in `gate`; both read this.
 
+use super::http::Head;
 use axum::http::Method;
 
 /// What a caller of a route needs.
@@ -147,6 +148,26 @@ pub(super) fn access(path: &str) -> Access {
     }
 }
 
+/// Whether a request's method and path are those of a route. HEAD is answered as GET is.
+pub(super) fn leads_somewhere(head: &Head) -> bool {
+    let method = match head.method {
+        Method::HEAD => "GET",
+        _ => head.method.as_str(),
+    };
+    all().any(|route| route.method == method && fits(route.path, head.path()))
+}
+
+/// Whether a path has the form that the router writes `pattern` for.
+fn fits(pattern: &str, path: &str) -> bool {
+    match pattern.split_once('{') {
+        None => pattern == path,
+        Some((before, part)) => path.strip_prefix(before).is_some_and(|rest| {
+            let is_tail = part.starts_with('*');
+            !rest.is_empty() && (is_tail || !rest.contains('/'))
+        }),
+    }
+}
+
 /// The route's path as the table has it, for metrics.
 pub(super) fn route_label(path: &str) -> &'static str {
     all().find(|route| route.path == path).map_or("other", |route| route.path)
@@ -160,5 +181,22 @@ pub(super) fn known_method(method: &Method) -> &'static str {
         Method::HEAD => "HEAD",
         Method::OPTIONS => "OPTIONS",
         _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_fit_their_patterns() {
+        for path in ["/healthz", "/goim/push/mids", "/api/v1/rooms", "/api/v1/rooms/live://1"] {
+            assert!(all().any(|route| fits(route.path, path)), "{path}");
+        }
+        assert!(fits(CONNECTION.path, "/api/v1/connections/12"));
+        for path in ["/api/v1/connections/", "/api/v1/connections/1/2", "/api/v1/rooms/", "/healthz/", "/no"]
+        {
+            assert!(!all().any(|route| fits(route.path, path)), "{path}");
+        }
     }
 }

@@ -111,6 +111,8 @@ fn bad_heads_are_answered_and_counted() {
         ("GET /healthz HTTP/1.1\r\n\r\n", 400, "host"),
         ("GET /healthz HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400, "host"),
         ("GET /healthz HTTP/1.1\r\nHost: a b\r\n\r\n", 400, "host"),
+        ("GET /api/v1/rooms/a%zz HTTP/1.1\r\nHost: a\r\n\r\n", 400, "percent_escape"),
+        ("GET /api/v1/rooms/a%4?b=c HTTP/1.1\r\nHost: a\r\n\r\n", 400, "percent_escape"),
         ("CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", 501, "method"),
         ("GET /healthz HTTP/1.1\r\nHost: a\r\nExpect: more\r\n\r\n", 417, "expectation"),
     ];
@@ -210,6 +212,11 @@ fn chunked_bodies_and_expectations_are_understood() {
     // RFC 9110 §10.1.1: the final answer instead, when the body is not wanted.
     let large = expects.replace("Content-Length: 5", "Content-Length: 50000000");
     assert_eq!(ask(&gateway, large.as_bytes()).status, 413);
+    for (from, to, status) in [("/goim/push/all", "/goim/push/some", 404), ("POST", "DELETE", 405)] {
+        let refused = expects.replace(from, to);
+        assert_ne!(refused, expects);
+        assert_eq!(ask(&gateway, refused.as_bytes()).status, status, "no 100 before it");
+    }
 }
 
 #[test]

@@ -23,7 +23,7 @@ use super::wire::{Gone, Wire};
 use crate::control::Control;
 use crate::gate;
 use crate::lifecycle::Stage;
-use crate::paths::PushRoute;
+use crate::paths::{self, PushRoute};
 use crate::pushes;
 use crate::reply::ApiError;
 use axum::Router;
@@ -101,6 +101,11 @@ impl Connection {
         let body = match checked {
             // The body of a request that is refused is not read, so what follows it can't be.
             Err(error) => return self.answer(&head, error.into_response(), !has_body).await,
+            // RFC 9110 §10.1.1: the final answer instead of 100, where it does not need the body.
+            Ok(_) if head.expects_continue && has_body && !paths::leads_somewhere(&head) => {
+                let (response, _) = self.handle(&mut head, Bytes::new()).await?;
+                return self.answer(&head, response, false).await;
+            }
             Ok(size_max) => match self.body(&head, size_max).await? {
                 Ok(body) => body,
                 Err(error) => return self.answer(&head, error.into_response(), false).await,

@@ -49,6 +49,8 @@ pub(crate) enum HeadError {
     Field,
     /// The target is malformed.
     Target,
+    /// A `%` of the path is no escape (RFC 3986 §2.1).
+    Escape,
     /// Host is missing, repeated or malformed (RFC 9112 §3.2).
     Host,
     /// The length of the body is ambiguous or malformed (RFC 9112 §6.3).
@@ -70,12 +72,13 @@ pub(crate) enum HeadError {
 }
 
 impl HeadError {
-    pub(crate) const ALL: [HeadError; 14] = [
+    pub(crate) const ALL: [HeadError; 15] = [
         HeadError::NotHttp,
         HeadError::Tls,
         HeadError::Proxy,
         HeadError::Field,
         HeadError::Target,
+        HeadError::Escape,
         HeadError::Host,
         HeadError::Framing,
         HeadError::Coding,
@@ -94,6 +97,7 @@ impl HeadError {
             | HeadError::Proxy
             | HeadError::Field
             | HeadError::Target
+            | HeadError::Escape
             | HeadError::Host
             | HeadError::Framing => StatusCode::BAD_REQUEST,
             HeadError::LineTooLong => StatusCode::URI_TOO_LONG,
@@ -114,6 +118,7 @@ impl HeadError {
             HeadError::Proxy => "proxy_protocol",
             HeadError::Field => "field",
             HeadError::Target => "target",
+            HeadError::Escape => "percent_escape",
             HeadError::Host => "host",
             HeadError::Framing => "framing",
             HeadError::Coding => "transfer_coding",
@@ -139,6 +144,9 @@ impl HeadError {
             HeadError::Field => "a header field is malformed: send `Name: value`, one a line (RFC 9112 §5)",
             HeadError::Target => {
                 "the request target is malformed: send a path that begins with / (RFC 9112 §3.2)"
+            }
+            HeadError::Escape => {
+                "a % of the path has no two hexadecimal digits behind it: write %25 for it (RFC 3986 §2.1)"
             }
             HeadError::Host => "exactly one valid Host field is needed (RFC 9112 §3.2)",
             HeadError::Framing => {
@@ -348,6 +356,9 @@ pub(crate) fn parse(bytes: &Bytes, held: usize) -> Result<Head, HeadError> {
     }
     let target = parsed.path.unwrap_or_default();
     let (target, authority) = target_form(&method, target)?;
+    if !target.is_none_or(has_whole_escapes) {
+        return Err(HeadError::Escape);
+    }
     let host = host(&fields, version, authority)?;
     let host = host.map_or_else(Bytes::new, |host| bytes.slice_ref(host.as_bytes()));
     let target = target.map_or(Bytes::from_static(b"/"), |target| bytes.slice_ref(target.as_bytes()));
@@ -406,6 +417,14 @@ fn target_form<'t>(
         return Err(HeadError::Target);
     }
     Ok((Some(path).filter(|path| !path.is_empty()), Some(authority)))
+}
+
+/// Whether each `%` of the path has two hexadecimal digits behind it (RFC 3986 §2.1). In a query a
+/// form's rules hold, by which it may stand for itself.
+fn has_whole_escapes(target: &str) -> bool {
+    let path = target.split('?').next().unwrap_or_default();
+    let is_escape = |rest: &str| matches!(rest.as_bytes(), [high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit());
+    path.split('%').skip(1).all(is_escape)
 }
 
 /// The host that a request is for. RFC 9112 §3.2: exactly one Host field, which an absolute target
