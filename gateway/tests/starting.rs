@@ -168,6 +168,7 @@ fn what_is_rarely_meant_is_a_warning() {
         "io.threads=2",
         "session.device_policy=per-platform",
         "session.devices_per_user_max=3",
+        "journal.directory=/tmp/audit",
         &api_key,
     ]);
     for part in [
@@ -177,6 +178,7 @@ fn what_is_rarely_meant_is_a_warning() {
         "listener.websocket.demo_page = true on 0.0.0.0:0",
         "io.threads does nothing with io.backend = \"epoll\"",
         "session.devices_per_user_max does nothing with session.device_policy = \"per-platform\"",
+        "journal.directory does nothing with journal.enabled = false",
         "control.api_key has 1 byte and can be guessed",
         "api_key\" may be written by every user",
     ] {

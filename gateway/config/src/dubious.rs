@@ -116,7 +116,8 @@ impl Builder<'_> {
     /// Settings that another one makes idle.
     fn without_effect(&mut self, checks_tokens: bool) {
         let is = |path: &str, value: &str| self.values.text(path) == value;
-        let idle: [(&str, bool, &str); 7] = [
+        let without_journal = !self.values.flag("journal.enabled");
+        let idle: [(&str, bool, &str); 10] = [
             ("io.threads", is("io.backend", "epoll"), "io.backend = \"epoll\": each worker is a thread"),
             ("io.idle_demote_ms", is("io.backend", "epoll"), "io.backend = \"epoll\""),
             (
@@ -129,6 +130,9 @@ impl Builder<'_> {
                 !self.values.flag("application.client_send"),
                 "application.client_send = false",
             ),
+            ("journal.directory", without_journal, "journal.enabled = false"),
+            ("journal.size_max_bytes", without_journal, "journal.enabled = false"),
+            ("journal.files_max", without_journal, "journal.enabled = false"),
             ("auth.audience", !checks_tokens, "auth.mode = \"none\""),
             ("auth.issuer", !checks_tokens, "auth.mode = \"none\""),
             ("auth.algorithms", !checks_tokens, "auth.mode = \"none\""),

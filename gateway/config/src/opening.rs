@@ -33,7 +33,8 @@ pub(super) fn check(old: &Config, merged: &Config, new: &Config, problems: &mut 
     if old.source.values.are_from_file() && !new.source.values.are_from_file() {
         let file = new.source.file.as_deref().unwrap_or("the configuration file");
         let advice = "has no keys any more, as while it is being written; write it whole (to another name, then rename it), or restart";
-        problems.push(&Origin::Default, file, advice);
+        problems.0.clear(); // they follow from this one
+        return problems.push(&Origin::Default, file, advice);
     }
     let keys = [
         ("control.api_key", old.control.api_key.is_some(), merged.control.api_key.is_some()),
@@ -49,11 +50,11 @@ pub(super) fn check(old: &Config, merged: &Config, new: &Config, problems: &mut 
         let (before, after) = (old.source.values.get(key.path), merged.source.values.get(key.path));
         let is_left_out = merged.source.values.origin(key.path) == Origin::Default;
         if is_left_out && before != after {
-            let before = old.source.values.shown(key.path);
+            let (before, default) = (old.source.values.shown(key.path), merged.source.values.shown(key.path));
             let advice = format!(
-                "is left out, and {before} is in force; write the value that is meant, also if it is the default"
+                "is left out, and {before} is in force; write the value that is meant, also if it is the default, {default}"
             );
-            merged.source.values.complain(problems, key.path, advice);
+            problems.push(&Origin::Default, key.path, advice);
         }
     }
 }

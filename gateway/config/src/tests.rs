@@ -374,7 +374,14 @@ fn a_reload_is_judged_by_what_would_be_in_force() {
             && without.contains("would be open to the network"),
         "{without}"
     );
-    assert!(problems("").contains("has no keys any more"));
+    let emptied = problems("");
+    assert!(emptied.starts_with("gateway.toml: has no keys any more"), "{emptied}");
+    assert_eq!(emptied.lines().count(), 1, "all else follows from it: {emptied}");
+    let bounded = load(&format!("{key}[session]\nidle_timeout_ms = 300000\n"));
+    assert_eq!(
+        bounded.reloaded(&load(key), &read).map(|_| ()).unwrap_err().to_string(),
+        "session.idle_timeout_ms: is left out, and 300000 is in force; write the value that is meant, also if it is the default, 540000"
+    );
     // The mode of authentication stays too, and the keys with it.
     let new = load(&format!("{key}[auth]\nmode = \"jwt\"\nsecret = \"{}\"\n", "x".repeat(32)));
     let merged = old.reloaded(&new, &read).unwrap();
