@@ -2,8 +2,9 @@
 //! uses.
 //!
 //! Messages of any size come back whole, so a message is gathered on the heap and fed out as the
-//! peer takes it. This is the one part of a worker that allocates; listeners of this kind are for
-//! development.
+//! peer takes it. A large one is sent from where it was gathered, and a turn decodes a MiB, or one
+//! frame: what takes a mask off 16 MiB, or copies them, holds all others up. This is the one part
+//! of a worker that allocates; listeners of this kind are for development.
 //!
 //! At most [`MESSAGES_MAX`] of the largest messages' bytes in all echoes of a worker: beyond that
 //! the echo that holds most ends with 3001. An echo is not read from while its answers wait, so one
@@ -28,6 +29,11 @@ impl<B: Backend> Handler<B> {
     pub(crate) fn echo_received(&mut self, connection: ConnectionId, buffer: &Buffer) {
         let mut echo = self.echo.take(connection).unwrap_or_default();
         echo.input.extend_from_slice(buffer.as_slice());
+        self.echo_on(connection, echo);
+    }
+
+    /// Goes on with what an echo connection has sent.
+    fn echo_on(&mut self, connection: ConnectionId, mut echo: Echo) {
         let open = self.echo_decode(connection, &mut echo);
         if open {
             self.echo_pump(connection, &mut echo);
@@ -53,7 +59,12 @@ impl<B: Backend> Handler<B> {
     /// Decodes what is there; false when the connection is ending.
     fn echo_decode(&mut self, connection: ConnectionId, echo: &mut Echo) -> bool {
         let mut start = 0;
+        echo.waits = false;
         while start < echo.input.len() && echo.closing.is_none() {
+            echo.waits = self.echo.is_late(&echo.input[start..]);
+            if echo.waits {
+                break;
+            }
             let Some(session) = self.shard.sessions.get_mut(connection) else { return false };
             let listener = &self.context.settings.listeners[usize::from(session.listener)];
             let size = listener.message_size_max;
@@ -69,8 +80,8 @@ impl<B: Backend> Handler<B> {
                 }
                 Ok(Decoded::Frame { consumed, payload, kind }) => {
                     let payload = start + payload.start..start + payload.end;
-                    echo.frame(payload, &kind);
-                    start += consumed;
+                    start = echo.frame(payload, start + consumed, &kind);
+                    self.echo.charge(consumed);
                 }
                 Err(error) => {
                     self.echo_pump(connection, echo);
@@ -89,29 +100,28 @@ impl<B: Backend> Handler<B> {
         if self.is_over(connection) {
             return; // its last word has been said
         }
-        while echo.sent < echo.output.len() && self.io.queues().queued_bytes(connection) < QUEUED_MAX {
-            let Some(chunk) = self.echo_chunk(&echo.output[echo.sent..]) else {
+        while let Some(unsent) = echo.unsent()
+            && self.io.queues().queued_bytes(connection) < QUEUED_MAX
+        {
+            let Some(chunk) = self.echo_chunk(unsent) else {
                 return self.close(connection, Goodbye::Silent(CloseCode::OVERLOAD));
             };
             let size = chunk.len();
             match self.io.send(connection, chunk.freeze(), Priority::Reply) {
-                Ok(()) => echo.sent += size,
+                Ok(()) => echo.advance(size),
                 // The bound on queues is lower than ours: later. Or it is gone, which its `Closed`
                 // tells.
                 Err(SendError::Full(_) | SendError::Exhausted(_) | SendError::Closed(_)) => return,
             }
         }
-        let is_said = echo.sent == echo.output.len();
+        // Its end, too, comes behind what waits.
+        let is_said = !echo.has_output() && !echo.waits;
         if is_said == echo.stopped {
             echo.stopped = !is_said;
             self.io.set_receiving(connection, is_said);
         }
-        if is_said {
-            echo.output.clear();
-            echo.sent = 0;
-            if let Some(code) = echo.closing {
-                self.close(connection, Goodbye::CloseAnswer(code));
-            }
+        if let Some(code) = echo.closing.filter(|_| is_said) {
+            self.close(connection, Goodbye::CloseAnswer(code));
         }
     }
 
@@ -126,13 +136,19 @@ impl<B: Backend> Handler<B> {
         }
     }
 
-    /// Goes on with the echoes that have more to say than their queues should hold.
+    /// Goes on with the echoes that have more to say than their queues should hold, or of which
+    /// input waits.
     pub(crate) fn pump_echoes(&mut self) {
-        if !self.echo.has_output() {
+        for connection in self.echo.begin_turn() {
+            if let Some(echo) = self.echo.take(connection) {
+                self.echo_on(connection, echo);
+            }
+        }
+        if !self.echo.has_work() {
             return;
         }
         let mut all = std::mem::take(&mut self.echo);
-        for (connection, echo) in all.all.iter_mut().filter(|(_, echo)| !echo.output.is_empty()) {
+        for (connection, echo) in all.all.iter_mut().filter(|(_, echo)| echo.has_output()) {
             all.held -= echo.held();
             self.echo_pump(*connection, echo);
             echo.trim();

@@ -80,7 +80,7 @@ impl<B: Backend> Worker<B> {
         if !shard.fanouts.is_empty() {
             return if turn.fanouts_rest { wait.min(RETRY) } else { Duration::ZERO };
         }
-        let wait = wait.min(if handler.echo.has_output() { RETRY } else { WAIT_MAX });
+        let wait = wait.min(if handler.echo.has_work() { RETRY } else { WAIT_MAX });
         let totals_left = turn.totals_due <= turn.now
             && (shard.hosted_rooms.has_changes() || shard.home_rooms.has_changes());
         let wait = if totals_left || self.lifecycle.is_busy() { wait.min(SLICE) } else { wait };
