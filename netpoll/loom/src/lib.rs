@@ -30,6 +30,11 @@ pub use sys::pages::release_spare;
 pub use sys::shared_wait::{SharedWait, WaitSlot};
 pub use sys::waker::Waker;
 
+/// [`SharedBuffer`]'s way to grow, which only netpoll's own queues use.
+pub fn try_append(buffer: &mut SharedBuffer, bytes: &[u8]) -> bool {
+    buffer.try_append(bytes)
+}
+
 /// Explores `model` in every order of its threads in which at most `preemptions` of them are
 /// interrupted at a point where they could have gone on. Faults that need more than two or three
 /// are unheard of, and the number of orders grows exponentially with it.

@@ -6,7 +6,7 @@
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
-use netpoll_loom::{BufferPools, PoolSize, PoolsConfig, SharedBuffer, explore};
+use netpoll_loom::{BufferPools, PoolSize, PoolsConfig, SharedBuffer, explore, try_append};
 
 /// Pools with one block of each kind: a second take gets the block that has come back.
 fn pools(count: u32) -> BufferPools {
@@ -116,6 +116,33 @@ fn a_part_that_is_given_back_at_once_was_the_last_of_its_block() {
             again.append(b"again");
         }
         reader.join().unwrap();
+        assert!(pools.is_full());
+    });
+}
+
+/// Bytes are copied behind a range only when the rest of its block has been read for the last time.
+/// Fails when `try_append` does not look at the holds, and when it looks with `Relaxed`. The flag
+/// is there for the reason above.
+#[test]
+fn bytes_are_appended_only_behind_the_last_reader() {
+    explore(3, || {
+        let mut pools = pools(1);
+        let mut buffer = pools.copy(b"mineother").unwrap();
+        let mut mine = buffer.split_to(4).freeze();
+        let theirs = buffer.freeze();
+        let gone = Arc::new(AtomicBool::new(false));
+        let reader_gone = Arc::clone(&gone);
+        let reader = thread::spawn(move || {
+            assert_eq!(&theirs[..], b"other");
+            drop(theirs);
+            reader_gone.store(true, Ordering::Relaxed);
+        });
+        gone.load(Ordering::Relaxed);
+        let early = try_append(&mut mine, b", mine");
+        reader.join().unwrap();
+        assert!(try_append(&mut mine, b"!"), "it is the only hold now");
+        assert_eq!(&mine[..], if early { &b"mine, mine!"[..] } else { b"mine!" });
+        drop(mine);
         assert!(pools.is_full());
     });
 }
