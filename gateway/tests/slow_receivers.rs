@@ -7,7 +7,7 @@ mod common;
 use common::lone::{Lone, frames, messages};
 use common::{frame, send_message, settings};
 use gateway_core::message::{KickTarget, Message, MessageClass};
-use gateway_core::metrics::{OperationClass, WorkerMetrics};
+use gateway_core::metrics::WorkerMetrics;
 use gateway_core::settings::{LINGER, RateLimits};
 use gateway_proto::body::{Closed, Target};
 use gateway_proto::codes::CloseCode;
@@ -70,7 +70,7 @@ fn check_pushes<'b>(bodies: impl Iterator<Item = &'b [u8]>) -> u64 {
 
 fn check_counts(metrics: &WorkerMetrics, pushes: u64) {
     let delivered = metrics.deliveries[MessageClass::User as usize].get();
-    let unsent = metrics.unsent[OperationClass::Push as usize].get();
+    let unsent = metrics.unsent_pushes.get();
     assert!(unsent > 100, "{unsent} of {delivered} were dropped");
     assert_eq!(pushes + unsent, delivered, "each one came, or is counted");
 }

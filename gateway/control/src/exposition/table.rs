@@ -51,8 +51,6 @@ metrics! {
     RECEIVE_BYTES: Counter "gateway_receive_bytes_total" {"class"}
         "Bytes of frames received, headers included.";
     SEND_FRAMES: Counter "gateway_send_frames_total" {"class"} "Frames sent, by class of operation.";
-    UNSENT_FRAMES: Counter "gateway_unsent_frames_total" {"class"}
-        "Frames in the queues of receivers that were closed as too slow, by class of operation; gateway_send_frames_total counts them, too.";
     SEND_BYTES: Counter "gateway_send_bytes_total" {"class"} "Bytes of frames sent, headers included.";
     DELIVERIES: Counter "gateway_deliveries_total" {"class"} "Messages handed to receivers.";
     DROPPED_MESSAGES: Counter "gateway_dropped_messages_total" {"class", "receiver"}

@@ -98,7 +98,6 @@ fn traffic(families: &mut Families, workers: &Workers) {
     families.rows(&table::RECEIVE_FRAMES, by_class(&|one, class| one.received[class].frames.get()));
     families.rows(&table::RECEIVE_BYTES, by_class(&|one, class| one.received[class].bytes.get()));
     families.rows(&table::SEND_FRAMES, by_class(&|one, class| one.sent[class].frames.get()));
-    families.rows(&table::UNSENT_FRAMES, by_class(&|one, class| one.unsent[class].get()));
     families.rows(&table::SEND_BYTES, by_class(&|one, class| one.sent[class].bytes.get()));
 }
 

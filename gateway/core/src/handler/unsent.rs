@@ -14,7 +14,7 @@
 
 use super::Handler;
 use crate::listener::Framing;
-use crate::metrics::{OperationClass, WorkerMetrics};
+use crate::metrics::WorkerMetrics;
 use crate::session::Session;
 use gateway_proto::frame::{Frames, Header, Operation};
 use gateway_proto::websocket::split_frame;
@@ -56,13 +56,13 @@ fn count_frames(metrics: &WorkerMetrics, bytes: &[u8]) {
     for frame in Frames::new(bytes, u32::MAX) {
         match frame {
             Ok((header, body)) if header.operation == Operation::RAW => count_frames(metrics, body),
-            Ok((header, _)) => metrics.unsent[class_of(header) as usize].add(1),
+            Ok((header, _)) if is_push(header) => metrics.unsent_pushes.add(1),
+            Ok(_) => metrics.unsent_answers.add(1),
             Err(error) => debug_assert!(false, "a piece is whole frames: {error}"),
         }
     }
 }
 
-fn class_of(header: Header) -> OperationClass {
-    let is_push = header.operation.0 >= PUSH_MIN && header.sequence == 0;
-    if is_push { OperationClass::Push } else { OperationClass::of(header.operation) }
+fn is_push(header: Header) -> bool {
+    header.operation == Operation::DELIVER || (header.operation.0 >= PUSH_MIN && header.sequence == 0)
 }

@@ -154,6 +154,9 @@ worker_metrics! {
         Counter "gateway_linger_evictions_total"
             "Lingering connections closed early, because the table of connections was full."
             => linger_evictions;
+        Counter "gateway_unsent_frames_total" by "kind"
+            "Frames in the queues of receivers that were closed as too slow: pushes, and answers to their own requests; gateway_send_frames_total counts them, too."
+            => unsent_pushes = "push", unsent_answers = "answer";
         Counter "gateway_memory_refused_connections_total"
             "Connections refused because memory was short."
             => memory_refusals;
@@ -269,9 +272,6 @@ worker_metrics! {
         received: [Traffic; 8],
         /// Sent, by operation class.
         sent: [Traffic; 8],
-        /// Frames queued for receivers that were closed as too slow, and not sent, by operation
-        /// class.
-        unsent: [Counter; 8],
         /// Messages handed to receivers by fan-out, by message class.
         deliveries: [Counter; 4],
         /// Messages dropped because the receiver's queue was full, by message class; the receiver
