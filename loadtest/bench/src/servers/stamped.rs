@@ -78,6 +78,10 @@ impl<B: Backend> Backend for Stamped<B> {
         self.backend.send_last(connection, last)
     }
 
+    fn drop_unsent(&mut self, connection: ConnectionId, dropped: &mut dyn FnMut(&[u8])) {
+        self.backend.drop_unsent(connection, dropped);
+    }
+
     fn finish(&mut self, connection: ConnectionId, last: Option<SharedBuffer>) {
         self.backend.finish(connection, last);
     }
