@@ -14,14 +14,14 @@
 //! no more. Over TCP there is no such frame, and a half-close is the most that can be said.
 //!
 //! A receiver that was closed as too slow has taken nothing for a while, so its last word may wait
-//! in front of a socket that is full: it has [`SLOW_MOMENTS`] as long as that lasts. What waited
-//! before the word was dropped (`super::unsent`), so it holds one piece and the word.
+//! in front of a socket that is full: it has [`SLOW_MOMENTS`] as long as that lasts and the table
+//! of connections has room. What waited before the word was dropped (`super::unsent`).
 //!
 //! A lingering connection keeps its place, which newcomers may need: for at most
-//! `WorkerSettings::linger`, and while the table of connections is full those that have lingered
-//! for longest go, at most [`PLACES_PER_TURN`] a turn, none before [`LINGER_MIN`]. The order is
-//! kept of at most an eighth of a worker's connections ([`Lingering::bound`]); further ones wait
-//! for their time.
+//! `WorkerSettings::linger`, or as many moments, and while the table of connections is full those
+//! that have lingered for longest go, at most [`PLACES_PER_TURN`] a turn, none before
+//! [`LINGER_MIN`]. The order is kept of at most an eighth of a worker's connections
+//! ([`Lingering::bound`]); further ones wait for their time.
 
 use super::Handler;
 use super::goodbye::Answer;
@@ -128,7 +128,9 @@ impl<B: Backend> Handler<B> {
 
     /// The time of a closing connection is over: the one for its close frame, or all of it.
     pub(super) fn linger_is_over(&mut self, connection: ConnectionId) {
-        let waits = self.io.queues().queued_bytes(connection) > 0 && self.turn.takes_newcomers();
+        let queues = self.io.queues();
+        // Places that newcomers wait for are not kept for those that take nothing.
+        let waits = queues.queued_bytes(connection) > 0 && !queues.is_full() && self.turn.takes_newcomers();
         let Some(session) = self.shard.sessions.get_mut(connection) else { return };
         if waits && Lingering::extend(session) {
             let next = self.turn.now + self.context.settings.linger;
