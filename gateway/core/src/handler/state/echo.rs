@@ -15,7 +15,7 @@ pub(in crate::handler) const KEPT_MAX: usize = 64 << 10;
 const DECODED_PER_TURN: usize = 1 << 20;
 
 /// Bytes to send; those in front of `sent` the backend has.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Outgoing {
     bytes: Vec<u8>,
     sent: usize,
@@ -102,6 +102,7 @@ impl Echo {
     /// Bytes of its vectors.
     pub(in crate::handler) fn held(&self) -> usize {
         let output: usize = self.output.iter().map(|one| one.bytes.capacity()).sum();
+        let output = output + self.output.capacity() * size_of::<Outgoing>();
         self.input.capacity() + self.message.capacity() + output
     }
 
@@ -173,12 +174,17 @@ impl Echo {
         0
     }
 
-    /// Sends a copy of a small payload.
+    /// Sends a copy of a small payload, together with those before it.
     fn copy_out(&mut self, opcode: Opcode, payload: std::ops::Range<usize>) {
-        let mut bytes = Vec::with_capacity(HEADER_SIZE_MAX + payload.len());
-        bytes.resize(HEADER_SIZE_MAX, 0);
-        bytes.extend_from_slice(&self.input[payload]);
-        self.send(opcode, bytes, HEADER_SIZE_MAX);
+        let mut header = [0; HEADER_SIZE_MAX];
+        let size = emit_header(opcode, true, payload.len() as u64, &mut header).unwrap_or(0);
+        let room = KEPT_MAX.saturating_sub(size + payload.len());
+        if self.output.back().is_none_or(|back| back.bytes.len() > room) {
+            self.output.push_back(Outgoing::default());
+        }
+        let Some(back) = self.output.back_mut() else { return };
+        back.bytes.extend_from_slice(&header[..size]);
+        back.bytes.extend_from_slice(&self.input[payload]);
     }
 
     /// Sends the payload that begins at `start` of `bytes`, behind room for a header: that of a
@@ -204,10 +210,13 @@ mod tests {
     fn said(echo: &mut Echo) -> Vec<(Opcode, Vec<u8>)> {
         let mut said = vec![];
         while let Some(bytes) = echo.unsent() {
-            let (opcode, payload, behind) = split_frame(bytes).unwrap();
-            assert!(behind.is_empty());
-            said.push((opcode, payload.to_vec()));
-            echo.advance(bytes.len());
+            let (mut rest, size) = (bytes, bytes.len());
+            while let Some((opcode, payload, behind)) = split_frame(rest) {
+                said.push((opcode, payload.to_vec()));
+                rest = behind;
+            }
+            assert!(rest.is_empty());
+            echo.advance(size);
         }
         said
     }
@@ -226,6 +235,15 @@ mod tests {
         assert_eq!(unsent[unsent.len() - size..].as_ptr(), at, "no byte is copied");
         assert_eq!(said(&mut echo), [(Opcode::Text, vec![7; size])]);
         assert!(!echo.has_output());
+    }
+
+    #[test]
+    fn small_messages_leave_together() {
+        let mut echo = Echo { input: vec![7; 1000], ..Echo::default() };
+        let kind = Kind::Data { text: false, first: true, last: true };
+        (0..1000).for_each(|at| assert_eq!(echo.frame(at..at + 1, at + 1, &kind), at + 1));
+        assert_eq!(echo.output.len(), 1);
+        assert_eq!(said(&mut echo), vec![(Opcode::Binary, vec![7]); 1000]);
     }
 
     #[test]
