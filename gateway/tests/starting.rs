@@ -33,7 +33,8 @@ fn the_line_that_says_what_is_served_has_the_real_ports() {
 /// fields 2, 19 and 41), sorted.
 fn scheduling(running: &Running) -> Vec<(String, i32, u32)> {
     let tasks = fs::read_dir(format!("/proc/{}/task", running.child.id())).unwrap();
-    let stats = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("stat")).unwrap());
+    // One that has ended since has no such file.
+    let stats = tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("stat")).ok());
     let of = |stat: String| {
         let (name, rest) = stat.rsplit_once(") ").unwrap();
         let name = name.split_once('(').unwrap().1.to_owned();
