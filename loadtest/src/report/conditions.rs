@@ -100,9 +100,10 @@ impl Condition {
                 }
             }
         };
-        let invalid = [(base_name, base), (name, report)]
-            .into_iter()
-            .find(|(_, report)| report.verdict.judgment == Judgment::Invalid);
+        let invalid = [(base_name, base), (name, report)].into_iter().find(|(_, report)| {
+            // A run may have failed and be invalid.
+            report.verdict.judgment == Judgment::Invalid || !report.verdict.invalid.is_empty()
+        });
         let outcome = match invalid {
             Some((whose, report)) if self.is_of_time() => CheckOutcome::Unjudged(format!(
                 "the measurement of {whose} is invalid: {}",

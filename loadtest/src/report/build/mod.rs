@@ -291,7 +291,9 @@ fn latency(plan: &RunPlan, output: &RunOutput, index: usize, sums: &mut steps::S
             |receiver, slot| of(receiver, slot).0,
             |receiver, slot, numbers| {
                 let at = |number| agenda.intended_round(number, of(receiver, slot).1);
-                let times = (at(numbers.start), at(numbers.end));
+                let begun = at(numbers.start);
+                // The one behind the last may lie beyond what was drawn, that is never.
+                let times = (begun, at(numbers.end).min(stage.window.end.max(begun)));
                 let count = u64::from(numbers.end - numbers.start);
                 let within = |time| stage.window.contains(time);
                 record_open(&mut all, times, count, within, stage.settled_at);
