@@ -57,6 +57,7 @@ goal = [\"loss=0\"]
 
 [[stage]]
 name = \"busy\"
+duration = \"1s\"
 flow = [{ kind = \"push\", rate = \"push_rate\", users = 2 }, { kind = \"room\", rate = 50 }]
 goal = [\"p50=1ns\"]
 

@@ -8,6 +8,7 @@ use boon::{Compiler, SchemaIndex, Schemas};
 use peer::{Faults, Peer};
 use serde_json::{Value, json};
 use std::ffi::OsString;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 struct Schema {
     schemas: Schemas,
@@ -30,7 +31,10 @@ impl Schema {
 
 /// Runs a command line against `peer`; returns the report.
 fn report(peer: &Peer, line: &str) -> Value {
-    let path = std::env::temp_dir().join(format!("loadtest-schema-{}.json", std::process::id()));
+    // Each run's own: the tests of this file run at the same time.
+    static RUNS: AtomicUsize = AtomicUsize::new(0);
+    let run = RUNS.fetch_add(1, Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("loadtest-schema-{}-{run}.json", std::process::id()));
     let short = "--warmup 20ms --duration 150ms --settle 10s";
     let words = format!(
         "loadtest {line} {short} -q --server {} --http {} --json {}",

@@ -26,7 +26,7 @@ fn dpdk_answers_rightly() {
 /// A quick run with these further arguments; returns what it printed.
 fn quick(words: &[&str]) -> String {
     let out = Command::new(env!("CARGO_BIN_EXE_bench"))
-        .args(["--quick", "--server", env!("CARGO_BIN_EXE_bench-server"), "--seconds", "0.05"])
+        .args(["--quick", "--server", env!("CARGO_BIN_EXE_bench-server"), "--seconds", "0.2"])
         .args(words)
         .output()
         .unwrap();

@@ -45,10 +45,11 @@ fn a_figure_that_was_changed_by_hand_is_found_and_written_anew() {
     let copy = copied("tables-changed");
     let page = copy.join("docs/benchmarks.md");
     let text = fs::read_to_string(&page).unwrap();
-    let (before, table) = text.split_once("<!-- bench tables: floors").unwrap();
-    let changed = format!("{before}<!-- bench tables: floors{}", table.replacen("1.0", "0.9", 1));
-    assert_ne!(changed, text, "the table has no such figure");
-    fs::write(&page, changed).unwrap();
+    let begin = text.find("<!-- bench tables: floors").unwrap();
+    let end = begin + text[begin..].find("<!-- end -->").unwrap();
+    let at = text[..end].rfind(|c: char| c.is_ascii_digit()).filter(|at| *at > begin).unwrap();
+    let digit = if &text[at..=at] == "9" { "8" } else { "9" };
+    fs::write(&page, [&text[..at], digit, &text[at + 1..]].concat()).unwrap();
     let (code, said) = tables("--check", &copy);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("benchmarks.md:") && said.contains("bench tables --write"), "{said}");

@@ -38,7 +38,7 @@ fn a_goal_that_no_rate_meets_is_missed_and_named() {
 #[test]
 fn a_server_that_loses_messages_is_what_bounds_it() {
     let peer = Peer::start(Faults { drop: Some(7), ..Faults::default() });
-    let line = "capacity push -c 5 --goal p99=100s --first-rate 100 --warmup 0ms --duration 200ms --settle 1s \
+    let line = "capacity push -c 5 --goal p99=100s --first-rate 100 --warmup 0ms --duration 200ms --settle 5s \
                 --within 3s";
     let report = Scratch::new("json");
     let exit = loadtest::run(words(&peer, &format!("{line} --json {}", report.path())));

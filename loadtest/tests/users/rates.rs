@@ -91,3 +91,17 @@ fn a_fault_is_counted_whatever_the_arrivals() {
     // What never came is among the latencies of its step.
     assert_eq!(latencies(&report).iter().sum::<u64>(), flow["conservation"]["owed"].as_u64().unwrap());
 }
+
+#[test]
+fn what_never_comes_is_as_late_as_it_is_whatever_the_arrivals() {
+    let peer = Peer::start(Faults { drop: Some(1), ..Faults::default() });
+    for arrivals in ["uniform", "poisson"] {
+        let line =
+            format!("push -c 100 --rate 800 --duration 400ms --arrivals {arrivals} --warmup 0ms --settle 1s");
+        let (exit, report) = run(&peer, &line);
+        assert_eq!(exit, Exit::Missed, "{report}");
+        let flow = &report["flows"][0];
+        assert_eq!(flow["conservation"]["delivered"], 0, "{report}");
+        assert_eq!(flow["latency"]["count"], flow["conservation"]["owed"], "{arrivals}: {report}");
+    }
+}

@@ -4,7 +4,7 @@ use super::plan::{GATEWAY_EPOLL, GATEWAY_URING};
 use super::report::DispatchRow;
 use super::runner::Options;
 use super::server::{Server, Spawned};
-use crate::client::Problem;
+use crate::client::{NO_SAMPLES, Problem};
 use crate::dispatch::{DelayClient, Load, LoadFigures, Watched};
 use std::process::Command;
 use std::time::Duration;
@@ -46,7 +46,10 @@ pub fn dispatch(
             on_window(name, cycle, result.as_ref());
             match result {
                 Ok(figures) => row.windows.push(figures),
-                Err(problem) => row.problem = Some(problem.0),
+                Err(problem) => {
+                    row.could_not_start |= problem.0 == NO_SAMPLES;
+                    row.problem = Some(problem.0);
+                }
             }
         }
     }
