@@ -245,6 +245,7 @@ mod tests {
     fn a_dropped_direction_leaves_no_key() {
         let mut direction = Direction::of_secret(Suite::Aes256Gcm, &[7; SECRET_SIZE_MAX], 1);
         assert!(direction.key.iter().any(|byte| *byte != 0));
+        assert!(std::mem::needs_drop::<Direction>(), "a drop wipes");
         direction.wipe();
         let left = [&direction.secret[..], &direction.key, &direction.iv].concat();
         assert!(left.iter().all(|byte| *byte == 0));

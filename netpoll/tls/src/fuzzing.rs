@@ -115,7 +115,7 @@ pub fn content(mut input: &[u8]) {
     let choice = choose(&mut input);
     let version = if choice & 1 == 0 { Version::Tls13 } else { Version::Tls12 };
     let (mut client, mut server) = pair(version, suite(choice >> 1));
-    let (mut now_ms, mut ended) = (0_u32, false);
+    let (mut now_ms, mut ended) = (0_u64, false);
     let mut scratch = vec![0; RecordLayer::CONTROL_RECORD_SIZE_MAX];
     while !input.is_empty() {
         let (kind, size) = (choose(&mut input), usize::from(choose(&mut input)));
@@ -124,7 +124,7 @@ pub fn content(mut input: &[u8]) {
         // Half of all types are those that have a meaning; 0 makes the plaintext's end the type.
         let kind = if kind & 1 == 0 { 20 + (kind >> 1) % 5 } else { kind.wrapping_add(1) };
         let mut record = sealed(&mut client, kind, plaintext);
-        now_ms = now_ms.wrapping_add(u32::from(kind));
+        now_ms += u64::from(kind);
         let opened = server.opener().open(&mut record, now_ms);
         if let Ok(Opened::Data(range)) = &opened {
             assert_eq!((23, &record[range.clone()]), inner(version, kind, plaintext));

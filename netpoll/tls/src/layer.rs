@@ -274,13 +274,13 @@ pub struct Opener<'a> {
 }
 
 impl Opener<'_> {
-    /// Opens a whole record in place, header included. `now_ms` is the time modulo 2^32 ms, which
+    /// Opens a whole record in place, header included. `now_ms` is the time in milliseconds, which
     /// bounds the rate of KeyUpdates. Records behind the peer's `close_notify` are ignored
     /// (RFC 8446, 6.1).
     ///
     /// # Errors
     /// [`RecordError`]: the owner sends its alert and ends the connection.
-    pub fn open(&mut self, record: &mut [u8], now_ms: u32) -> Result<Opened, RecordError> {
+    pub fn open(&mut self, record: &mut [u8], now_ms: u64) -> Result<Opened, RecordError> {
         if self.layer.flags.receive_ended {
             return Ok(Opened::Nothing);
         }
@@ -289,7 +289,7 @@ impl Opener<'_> {
         opened
     }
 
-    fn open_and_handle(&mut self, record: &mut [u8], now_ms: u32) -> Result<Opened, RecordError> {
+    fn open_and_handle(&mut self, record: &mut [u8], now_ms: u64) -> Result<Opened, RecordError> {
         let Plaintext { content, start, end } = self.layer.receive.open(&self.cipher, record)?;
         let plaintext = &record[start..end];
         let is_tls13 = self.layer.version() == Version::Tls13;
@@ -316,7 +316,7 @@ impl Opener<'_> {
         Ok(Opened::Nothing)
     }
 
-    fn handle_messages(&mut self, content: &[u8], now_ms: u32) -> Result<Opened, RecordError> {
+    fn handle_messages(&mut self, content: &[u8], now_ms: u64) -> Result<Opened, RecordError> {
         let layer = &mut *self.layer;
         match layer.messages.take(layer.receive.version(), layer.role, content)? {
             None => self.count_idle(),

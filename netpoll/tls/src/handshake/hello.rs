@@ -36,16 +36,16 @@ impl HelloScan {
             if front.first().is_some_and(|kind| *kind != content::HANDSHAKE) {
                 return Err(Alert::UnexpectedMessage);
             }
-            let Cut::Whole(size) = look(front).map_err(RecordError::alert)? else {
-                return if bytes.len() > HELLO_BYTES_MAX { Err(Alert::IllegalParameter) } else { Ok(None) };
-            };
+            let cut = look(front).map_err(RecordError::alert)?;
+            let (Cut::Whole(size) | Cut::Needs(size)) = cut;
+            if self.at as usize + size > HELLO_BYTES_MAX {
+                return Err(Alert::IllegalParameter);
+            }
+            let Cut::Whole(size) = cut else { return Ok(None) };
             self.take(&front[HEADER_SIZE..size])?;
             self.at += size as u32;
             if self.length().is_some_and(|length| self.seen as usize >= length) {
                 return Ok(Some(self.at as usize));
-            }
-            if self.at as usize > HELLO_BYTES_MAX {
-                return Err(Alert::IllegalParameter);
             }
         }
     }

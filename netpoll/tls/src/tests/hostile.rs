@@ -211,7 +211,7 @@ fn faulty_key_updates_have_their_alerts() {
 }
 
 /// KeyUpdates that pass, one every `interval_ms`, of `count`.
-fn key_updates(interval_ms: u32, count: u32) -> u32 {
+fn key_updates(interval_ms: u64, count: u64) -> u64 {
     let (mut client, mut server) = pair(Version::Tls13, Suite::Aes128Gcm);
     let mut scratch = vec![0; RecordLayer::CONTROL_RECORD_SIZE_MAX];
     for index in 0..count {

@@ -132,7 +132,9 @@ fn threads_answer_to_the_workers_mailbox() {
         sender.send(request(index, received(&mut pools, &hello))).ok().unwrap();
     }
     let mut answered = vec![];
+    let lost = || threads.counts().iter().map(|counts| counts.lost.load(Ordering::Relaxed)).sum::<u64>();
     while answered.len() < 20 {
+        assert_eq!(lost(), 0);
         while let Some(Message(answer)) = mailbox.pop() {
             assert!(matches!(answer.step, Step::More(_)) && answer.output.is_some());
             answered.push(answer.connection.index());
@@ -145,8 +147,7 @@ fn threads_answer_to_the_workers_mailbox() {
     answered.sort_unstable();
     assert!(answered.into_iter().eq(0..20));
     let steps: u64 = threads.counts().iter().map(|counts| counts.steps.load(Ordering::Relaxed)).sum();
-    let lost: u64 = threads.counts().iter().map(|counts| counts.lost.load(Ordering::Relaxed)).sum();
-    assert_eq!((steps, lost), (20, 0));
+    assert_eq!((steps, lost()), (20, 0));
     drop(threads);
     assert!(pools.is_full());
 }
